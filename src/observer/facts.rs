@@ -1,0 +1,239 @@
+//! What is known of a process besides its counters, and how it is asked for.
+
+use std::ops::{BitOr, BitOrAssign};
+use std::sync::Arc;
+
+use crate::record::cmd::Cmd;
+use crate::source::ReadError;
+use crate::source::io::Io;
+use crate::source::stat::Stat;
+use crate::source::status::Status;
+
+/// How far a fact is known.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Reading<T> {
+    /// Nobody asked yet.
+    #[default]
+    Unread,
+    /// This is it.
+    Known(T),
+    /// There is none.
+    Absent,
+    /// The kernel refused it.
+    Refused,
+    /// It could not be had in time.
+    Late,
+}
+
+impl<T> Reading<T> {
+    /// From the answer of a read; a process that is gone has none of it.
+    pub fn from_read(answer: Result<T, ReadError>) -> Self {
+        match answer {
+            Ok(value) => Self::Known(value),
+            Err(ReadError::Vanished) => Self::Absent,
+            Err(ReadError::NoDescriptor) => Self::Late,
+            Err(ReadError::Refused | ReadError::Failed(_)) => Self::Refused,
+        }
+    }
+
+    /// The value where it is known.
+    pub const fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+/// A set of things to read of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Wants(u16);
+
+impl Wants {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// `stat`: by the readers only where `/proc` is not the kernel's own and may wait.
+    pub const STAT: Self = Self(1);
+    /// `cmdline`.
+    pub const CMD: Self = Self(1 << 1);
+    /// The link `exe`.
+    pub const EXE: Self = Self(1 << 2);
+    /// `cgroup`.
+    pub const CGROUP: Self = Self(1 << 3);
+    /// Owner of the directory: the effective user.
+    pub const OWNER: Self = Self(1 << 4);
+    /// `status`.
+    pub const STATUS: Self = Self(1 << 5);
+    /// `io`.
+    pub const IO: Self = Self(1 << 6);
+    /// `oom_score` and `oom_score_adj`.
+    pub const OOM: Self = Self(1 << 7);
+    /// `wchan`.
+    pub const WCHAN: Self = Self(1 << 8);
+    /// `attr/current`.
+    pub const LABEL: Self = Self(1 << 9);
+    /// The number of open descriptors.
+    pub const FDS: Self = Self(1 << 10);
+    /// The links in `ns`.
+    pub const NAMESPACES: Self = Self(1 << 11);
+
+    /// What every process is asked at first sight.
+    pub const FIRST: Self = Self(Self::CMD.0 | Self::EXE.0 | Self::CGROUP.0 | Self::OWNER.0);
+
+    /// What only columns on request need.
+    pub const DETAILS: Self =
+        Self(Self::STATUS.0 | Self::IO.0 | Self::OOM.0 | Self::WCHAN.0 | Self::LABEL.0 | Self::FDS.0 | Self::NAMESPACES.0);
+
+    /// Whether all of `other` is in it.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether it holds nothing.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// What is in it and not in the other.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+impl BitOr for Wants {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Wants {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+/// The names of the links in `/proc/PID/ns` that have a column.
+pub const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+
+/// The counters of a process and its name.
+pub type Counters = (Stat, Box<[u8]>);
+
+/// What one request brought. What was not asked for is `None`.
+#[derive(Debug, Default)]
+pub struct Got {
+    /// The counters and the name.
+    pub stat: Option<Result<Counters, ReadError>>,
+    /// The command line, as the process said it.
+    pub cmd: Option<Result<Cmd, ReadError>>,
+    /// Path of the executable.
+    pub exe: Option<Result<Vec<u8>, ReadError>>,
+    /// Path of the control group.
+    pub cgroup: Option<Result<Vec<u8>, ReadError>>,
+    /// The effective user.
+    pub owner: Option<Result<u32, ReadError>>,
+    /// What columns on request need.
+    pub details: Details,
+}
+
+/// What only columns on request need.
+#[derive(Debug, Default)]
+pub struct Details {
+    /// `status`.
+    pub status: Reading<Box<Status>>,
+    /// `io`.
+    pub io: Reading<Io>,
+    /// `oom_score`.
+    pub oom_score: Reading<i64>,
+    /// `oom_score_adj`.
+    pub oom_score_adj: Reading<i64>,
+    /// `wchan`.
+    pub wchan: Reading<Box<[u8]>>,
+    /// `attr/current`.
+    pub label: Reading<Box<[u8]>>,
+    /// Open descriptors.
+    pub fds: Reading<u64>,
+    /// Inodes of the namespaces, in the order of [`NAMESPACES`].
+    pub namespaces: [Reading<Box<[u8]>>; 8],
+}
+
+impl Details {
+    /// Takes over what `other` read, and keeps what it did not.
+    pub fn update(&mut self, other: Self) {
+        fn take<T>(place: &mut Reading<T>, new: Reading<T>) {
+            if !matches!(new, Reading::Unread) {
+                *place = new;
+            }
+        }
+        take(&mut self.status, other.status);
+        take(&mut self.io, other.io);
+        take(&mut self.oom_score, other.oom_score);
+        take(&mut self.oom_score_adj, other.oom_score_adj);
+        take(&mut self.wchan, other.wchan);
+        take(&mut self.label, other.label);
+        take(&mut self.fds, other.fds);
+        for (place, new) in self.namespaces.iter_mut().zip(other.namespaces) {
+            take(place, new);
+        }
+    }
+}
+
+/// The facts of one process.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// The command line as it may be recorded; absent where nothing of it may.
+    pub cmd: Reading<Arc<Cmd>>,
+    /// A hash of what the process really said, so that the same words are not scrubbed twice.
+    pub said: u64,
+    /// Path of the executable.
+    pub exe: Reading<Arc<[u8]>>,
+    /// The program it counts for.
+    pub program: Reading<Arc<[u8]>>,
+    /// Path of the control group.
+    pub cgroup: Reading<Arc<[u8]>>,
+    /// The unit that the path names.
+    pub unit: Reading<Arc<[u8]>>,
+    /// The effective user.
+    pub owner: Reading<u32>,
+    /// What columns on request need; `None` until one was asked for.
+    pub details: Option<Box<Details>>,
+}
+
+/// The base name of an executable: of `/usr/bin/x (deleted)` it is `x`.
+#[must_use]
+pub fn program_of(exe: &[u8]) -> &[u8] {
+    let path = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
+    path.rsplit(|byte| *byte == b'/').next().filter(|name| !name.is_empty()).unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_the_base_name() {
+        assert_eq!(program_of(b"/usr/sbin/nginx"), b"nginx");
+        assert_eq!(program_of(b"/usr/sbin/nginx (deleted)"), b"nginx");
+        assert_eq!(program_of(b"/memfd:x (deleted)"), b"memfd:x");
+        assert_eq!(program_of(b"/"), b"/");
+        assert_eq!(program_of(b""), b"");
+    }
+
+    #[test]
+    fn sets() {
+        let wants = Wants::CMD | Wants::IO;
+        assert!(wants.has(Wants::CMD) && !wants.has(Wants::CMD | Wants::EXE));
+        assert_eq!(wants.without(Wants::CMD), Wants::IO);
+        assert!(wants.and(Wants::EXE).is_empty());
+    }
+}

@@ -1,0 +1,23 @@
+//! The observer owns the one table of live processes. Samplers read from it and add to it; there is no
+//! second cache of processes anywhere.
+//!
+//! * [`table`]: the processes, each with its identity, facts and last counters.
+//! * [`round`]: one tick's work on the table: who was born, who ended, who ran, what must be read again.
+//! * [`facts`]: what is known of a process besides its counters, and how it is asked for.
+//! * [`readers`]: the threads that do the reads which may wait for a target, each with a deadline.
+//! * [`names`]: names of users and groups.
+//! * [`schedule`]: when a tick is due.
+//! * [`samplers`]: rows from the table.
+//! * [`thread`]: the loop that runs all of it, on a thread of its own.
+//!
+//! The observer's own thread reads only what takes no lock of a target (`stat` and the CPU clock); command
+//! lines, executables, control groups and whatever else may wait are the readers'.
+
+pub mod facts;
+pub mod names;
+pub mod readers;
+pub mod round;
+pub mod samplers;
+pub mod schedule;
+pub mod table;
+pub mod thread;

@@ -1,0 +1,457 @@
+//! The threads that do the reads which may wait: two, at most four.
+//!
+//! Reading `cmdline` waits for the target's mmap_lock, and with a target stuck in the kernel it never
+//! returns. So a read has a deadline. When it passes, the thread is given up and replaced, and the
+//! observer is told that the value could not be had in time; should the thread ever come back, it finds
+//! that it was given up and ends. Nobody is asked a second time while a thread still waits for him.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::facts::{Counters, Details, Got, NAMESPACES, Reading, Wants};
+use crate::source::procdir::{Proc, ProcessDir};
+use crate::source::{ReadError, cgroup, cmdline, io, signed, stat, status, users};
+
+/// How long one read may take.
+pub const DEADLINE: Duration = Duration::from_secs(1);
+/// Threads at work.
+const WORKERS: usize = 2;
+/// Threads at work and given up together.
+const MOST: usize = 4;
+
+/// Something to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Facts of a process; of another one that has its pid by now they are not taken.
+    Process {
+        /// Its pid.
+        pid: u32,
+        /// Its start ticks, where they are known.
+        start: Option<u64>,
+        /// What to read.
+        wants: Wants,
+    },
+    /// The name of a user.
+    User(u32),
+    /// The name of a group.
+    Group(u32),
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// Facts of a process.
+    Process {
+        /// Its pid.
+        pid: u32,
+        /// Its start ticks, where they were known.
+        start: Option<u64>,
+        /// What was to be read.
+        wants: Wants,
+        /// What was read; `None` where it could not be had in time.
+        got: Option<Box<Got>>,
+    },
+    /// The name of a user; `None` where it has none or could not be had in time.
+    User(u32, Option<Vec<u8>>),
+    /// The name of a group; likewise.
+    Group(u32, Option<Vec<u8>>),
+}
+
+impl Answer {
+    fn late(request: Request) -> Self {
+        match request {
+            Request::Process { pid, start, wants } => Self::Process { pid, start, wants, got: None },
+            Request::User(uid) => Self::User(uid, None),
+            Request::Group(gid) => Self::Group(gid, None),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    number: u64,
+    busy: Option<(Request, Instant)>,
+    given_up: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Request>,
+    slots: Vec<Slot>,
+    answers: Vec<Answer>,
+    outstanding: usize,
+    threads_started: u64,
+    stop: bool,
+}
+
+struct Shared {
+    proc: Arc<Proc>,
+    state: Mutex<State>,
+    work: Condvar,
+    /// Tells the observer that nothing is outstanding any more.
+    ready: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A reader that panicked holds no half-made state: each change under the lock is complete.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The pool.
+pub struct Readers {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Readers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Readers").field("state", &*self.shared.lock()).finish()
+    }
+}
+
+impl Readers {
+    /// Starts the threads; `ready` is called, from one of them, whenever all that was asked has been answered.
+    #[must_use]
+    pub fn start(proc: Arc<Proc>, ready: Box<dyn Fn() + Send + Sync>) -> Self {
+        let shared = Arc::new(Shared { proc, state: Mutex::default(), work: Condvar::new(), ready });
+        let mut state = shared.lock();
+        for _ in 0..WORKERS {
+            spawn(&shared, &mut state);
+        }
+        drop(state);
+        Self { shared }
+    }
+
+    /// Asks for all of these. A process for which a thread still waits is answered at once as late.
+    pub fn ask(&self, requests: impl IntoIterator<Item = Request>) {
+        let mut state = self.shared.lock();
+        for request in requests {
+            state.outstanding += 1;
+            let waits = |slot: &Slot| slot.given_up && slot.busy.is_some_and(|(stuck, _)| same_target(stuck, request));
+            if state.slots.iter().any(waits) || working(&state) == 0 {
+                state.answers.push(Answer::late(request));
+                state.outstanding -= 1;
+            } else {
+                state.queue.push_back(request);
+            }
+        }
+        if !state.queue.is_empty() {
+            self.shared.work.notify_all();
+        }
+    }
+
+    /// Takes the answers there are.
+    #[must_use]
+    pub fn take(&self) -> Vec<Answer> {
+        std::mem::take(&mut self.shared.lock().answers)
+    }
+
+    /// Whether something is still to be answered.
+    #[must_use]
+    pub fn outstanding(&self) -> bool {
+        self.shared.lock().outstanding > 0
+    }
+
+    /// When the first read under way has had its time; `None` while none is under way.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let state = self.shared.lock();
+        state.slots.iter().filter(|slot| !slot.given_up).filter_map(|slot| slot.busy).map(|(_, since)| since + DEADLINE).min()
+    }
+
+    /// Gives up the threads whose read has had its time, and answers for them. Returns how many.
+    pub fn expire(&self, now: Instant) -> usize {
+        let mut state = self.shared.lock();
+        let mut given_up = 0;
+        for at in 0..state.slots.len() {
+            let slot = &mut state.slots[at];
+            let Some((request, since)) = slot.busy.filter(|_| !slot.given_up) else { continue };
+            if now.duration_since(since) < DEADLINE {
+                continue;
+            }
+            slot.given_up = true;
+            given_up += 1;
+            state.answers.push(Answer::late(request));
+            state.outstanding -= 1;
+        }
+        while given_up > 0 && working(&state) < WORKERS && state.slots.len() < MOST {
+            spawn(&self.shared, &mut state);
+        }
+        if working(&state) == 0 {
+            // Every thread waits for a target of its own: what is left is told to be late, now.
+            let rest: Vec<_> = state.queue.drain(..).collect();
+            state.outstanding -= rest.len();
+            state.answers.extend(rest.into_iter().map(Answer::late));
+        }
+        given_up
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.work.notify_all();
+    }
+}
+
+fn working(state: &State) -> usize {
+    state.slots.iter().filter(|slot| !slot.given_up).count()
+}
+
+const fn same_target(one: Request, other: Request) -> bool {
+    match (one, other) {
+        (Request::Process { pid: one, .. }, Request::Process { pid: other, .. })
+        | (Request::User(one), Request::User(other))
+        | (Request::Group(one), Request::Group(other)) => one == other,
+        _ => false,
+    }
+}
+
+fn spawn(shared: &Arc<Shared>, state: &mut State) {
+    let number = state.threads_started;
+    let name = format!("reader-{number}");
+    let for_thread = Arc::clone(shared);
+    if thread::Builder::new().name(name).stack_size(256 * 1024).spawn(move || work(&for_thread, number)).is_ok() {
+        state.threads_started += 1;
+        state.slots.push(Slot { number, busy: None, given_up: false });
+    }
+}
+
+fn work(shared: &Shared, number: u64) {
+    let mut state = shared.lock();
+    loop {
+        if state.stop {
+            return;
+        }
+        let Some(request) = state.queue.pop_front() else {
+            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        if let Some(slot) = state.slots.iter_mut().find(|slot| slot.number == number) {
+            slot.busy = Some((request, Instant::now()));
+        }
+        drop(state);
+        let answer = answer(&shared.proc, request);
+        state = shared.lock();
+        let given_up = state.slots.iter().any(|slot| slot.number == number && slot.given_up);
+        if given_up {
+            // The answer was given for us long ago; make room for another thread.
+            state.slots.retain(|slot| slot.number != number);
+            return;
+        }
+        if let Some(slot) = state.slots.iter_mut().find(|slot| slot.number == number) {
+            slot.busy = None;
+        }
+        state.answers.push(answer);
+        state.outstanding -= 1;
+        if state.outstanding == 0 {
+            (shared.ready)();
+        }
+    }
+}
+
+fn answer(proc: &Proc, request: Request) -> Answer {
+    match request {
+        Request::Process { pid, start, wants } => Answer::Process { pid, start, wants, got: Some(Box::new(read(proc, pid, start, wants))) },
+        Request::User(uid) => Answer::User(uid, users::user_name(uid)),
+        Request::Group(gid) => Answer::Group(gid, users::group_name(gid)),
+    }
+}
+
+/// Reads what is wanted of one process, all of it through one directory descriptor, so that it is of one process.
+fn read(proc: &Proc, pid: u32, start: Option<u64>, wants: Wants) -> Got {
+    let dir = match proc.process(pid) {
+        Ok(dir) => dir,
+        Err(error) => return all_failed(wants, error),
+    };
+    let stat = (start.is_some() || wants.has(Wants::STAT)).then(|| read_stat(&dir));
+    if let (Some(start), Some(Ok((now, _)))) = (start, &stat)
+        && now.start != start
+    {
+        return all_failed(wants, ReadError::Vanished);
+    }
+    let want = |one: Wants| wants.has(one);
+    let mut details = Details::default();
+    if want(Wants::STATUS) {
+        details.status = Reading::from_read(dir.read("status").map(|text| Box::new(status::parse(&text))));
+    }
+    if want(Wants::IO) {
+        details.io = Reading::from_read(dir.read("io").and_then(|text| io::parse(&text).ok_or(ReadError::Vanished)));
+    }
+    if want(Wants::OOM) {
+        let value = |name| dir.read(name).and_then(|text| signed(text.trim_ascii()).ok_or(ReadError::Vanished));
+        details.oom_score = Reading::from_read(value("oom_score"));
+        details.oom_score_adj = Reading::from_read(value("oom_score_adj"));
+    }
+    if want(Wants::WCHAN) {
+        details.wchan = word(dir.read("wchan"));
+    }
+    if want(Wants::LABEL) {
+        details.label = word(dir.read("attr/current"));
+    }
+    if want(Wants::FDS) {
+        details.fds = Reading::from_read(dir.fd_count());
+    }
+    if want(Wants::NAMESPACES) {
+        for (place, name) in details.namespaces.iter_mut().zip(NAMESPACES) {
+            *place = Reading::from_read(dir.link(&format!("ns/{name}")).map(|link| inode(&link)));
+        }
+    }
+    Got {
+        stat: stat.filter(|_| wants.has(Wants::STAT)),
+        cmd: want(Wants::CMD).then(|| dir.open("cmdline").and_then(|fd: OwnedFd| cmdline::read(&fd))),
+        exe: want(Wants::EXE).then(|| dir.link("exe")),
+        cgroup: want(Wants::CGROUP)
+            .then(|| dir.read("cgroup").and_then(|text| cgroup::parse(&text).map(<[u8]>::to_vec).ok_or(ReadError::Vanished))),
+        owner: want(Wants::OWNER).then(|| dir.owner()),
+        details,
+    }
+}
+
+fn read_stat(dir: &ProcessDir) -> Result<Counters, ReadError> {
+    let line = dir.read("stat")?;
+    stat::parse(&line).map(|(stat, comm)| (stat, comm.into())).ok_or(ReadError::Vanished)
+}
+
+/// A file of one word: `0` and nothing mean none, whatever follows a NUL or newline is cut.
+fn word(text: Result<Vec<u8>, ReadError>) -> Reading<Box<[u8]>> {
+    match text {
+        Ok(text) => match text.split(|byte| matches!(byte, 0 | b'\n')).next() {
+            None | Some(b"" | b"0") => Reading::Absent,
+            Some(word) => Reading::Known(word.into()),
+        },
+        // The file is there only where the kernel has the feature.
+        Err(ReadError::Failed(_)) => Reading::Absent,
+        Err(error) => Reading::from_read(Err(error)),
+    }
+}
+
+/// `net:[4026531840]` is 4026531840.
+fn inode(link: &[u8]) -> Box<[u8]> {
+    link.iter().copied().filter(u8::is_ascii_digit).collect()
+}
+
+fn all_failed(wants: Wants, error: ReadError) -> Got {
+    Got {
+        stat: wants.has(Wants::STAT).then_some(Err(error)),
+        cmd: wants.has(Wants::CMD).then_some(Err(error)),
+        exe: wants.has(Wants::EXE).then_some(Err(error)),
+        cgroup: wants.has(Wants::CGROUP).then_some(Err(error)),
+        owner: wants.has(Wants::OWNER).then_some(Err(error)),
+        details: Details::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::path::Path;
+    use std::sync::mpsc;
+
+    fn pool(root: &Path) -> (Readers, mpsc::Receiver<()>) {
+        let (ready, told) = mpsc::channel();
+        let proc = Arc::new(Proc::open(root).unwrap());
+        (
+            Readers::start(
+                proc,
+                Box::new(move || {
+                    let _ = ready.send(());
+                }),
+            ),
+            told,
+        )
+    }
+
+    fn ask(pid: u32, start: Option<u64>) -> Request {
+        Request::Process { pid, start, wants: Wants::FIRST }
+    }
+
+    /// A process whose command line never answers: a FIFO that nobody writes to.
+    fn stuck_process(root: &Path, pid: u32) {
+        let dir = root.join(pid.to_string());
+        std::fs::create_dir_all(&dir).unwrap();
+        mknodat(CWD, dir.join("cmdline"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
+
+    #[test]
+    fn ourselves_are_read() {
+        let (readers, told) = pool(Path::new("/proc"));
+        readers.ask([ask(std::process::id(), None), Request::User(0)]);
+        told.recv_timeout(Duration::from_secs(10)).unwrap();
+        let mut facts = None;
+        for answer in readers.take() {
+            match answer {
+                Answer::Process { got: Some(got), .. } => facts = Some(got),
+                Answer::User(0, name) => assert_eq!(name.as_deref(), Some(&b"root"[..])),
+                other => panic!("{other:?}"),
+            }
+        }
+        let facts = facts.unwrap();
+        assert!(facts.cmd.unwrap().unwrap().args().next().is_some());
+        assert!(facts.exe.unwrap().unwrap().starts_with(b"/"));
+        assert!(!readers.outstanding());
+    }
+
+    #[test]
+    fn another_process_with_the_pid_is_not_taken_for_it() {
+        let (readers, told) = pool(Path::new("/proc"));
+        readers.ask([ask(std::process::id(), Some(1))]);
+        told.recv_timeout(Duration::from_secs(10)).unwrap();
+        match readers.take().pop().unwrap() {
+            Answer::Process { got: Some(got), .. } => assert_eq!(got.cmd, Some(Err(ReadError::Vanished))),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn targets_that_never_answer_cost_their_threads_and_nobody_else() {
+        let root = tempfile::tempdir().unwrap();
+        for pid in 1..=6 {
+            stuck_process(root.path(), pid);
+        }
+        std::fs::create_dir(root.path().join("100")).unwrap();
+        std::fs::write(root.path().join("100/cmdline"), "fine\0").unwrap();
+        let (readers, _told) = pool(root.path());
+
+        // One stuck target: its thread is replaced, and the next request is answered.
+        readers.ask([ask(1, None)]);
+        wait_until(|| readers.deadline().is_some());
+        assert_eq!(readers.expire(Instant::now()), 0, "it still has time");
+        assert_eq!(readers.expire(Instant::now() + DEADLINE), 1);
+        assert!(matches!(readers.take().as_slice(), [Answer::Process { pid: 1, got: None, .. }]));
+        readers.ask([ask(100, None)]);
+        wait_until(|| !readers.outstanding());
+        assert!(matches!(readers.take().as_slice(), [Answer::Process { pid: 100, got: Some(_), .. }]));
+
+        // It is not asked again while a thread waits for it.
+        readers.ask([ask(1, None)]);
+        assert!(matches!(readers.take().as_slice(), [Answer::Process { pid: 1, got: None, .. }]));
+
+        // With every thread given up, all that is left is late at once, and nothing hangs.
+        readers.ask((2..=6).map(|pid| ask(pid, None)).chain([ask(100, None)]));
+        let mut late = 0;
+        while readers.outstanding() {
+            wait_until(|| readers.deadline().is_some() || !readers.outstanding());
+            readers.expire(Instant::now() + DEADLINE);
+            late += readers.take().iter().filter(|answer| matches!(answer, Answer::Process { got: None, .. })).count();
+        }
+        assert_eq!(late, 6);
+
+        // A target that answers after all sets its thread free.
+        std::fs::write(root.path().join("1/cmdline"), "late\0").unwrap();
+        wait_until(|| readers.shared.lock().slots.len() < MOST);
+    }
+
+    fn wait_until(fact: impl Fn() -> bool) {
+        let limit = Instant::now() + Duration::from_secs(20);
+        while !fact() {
+            assert!(Instant::now() < limit, "the fact did not come true in 20 s");
+            thread::yield_now();
+        }
+    }
+}

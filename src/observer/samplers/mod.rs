@@ -1,0 +1,4 @@
+//! The samplers: each makes the rows of its stream from the one table.
+
+pub mod measure;
+pub mod ps;

@@ -1,0 +1,215 @@
+//! The one table of live processes.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+use super::facts::{Facts, Wants};
+use super::samplers::ps::Shown;
+use crate::record::identity::Identity;
+use crate::source::stat::Stat;
+
+/// One live process.
+#[derive(Debug)]
+pub struct Process {
+    /// Who it is; assigned once. `start` is 0 as long as its `stat` could not be had.
+    pub id: Identity,
+    /// Its CPU clock at the last look, nanoseconds.
+    pub cpu_ns: u64,
+    /// When that look was, CLOCK_MONOTONIC nanoseconds; 0 before the first.
+    pub looked_ns: u64,
+    /// The same two of the look before.
+    pub before: (u64, u64),
+    /// What the ps sampler remembers of it.
+    pub ps: Shown,
+    /// What is being read of it at the moment.
+    pub asked: Wants,
+    /// What could not be had in time when last it was asked.
+    pub late: Wants,
+    /// When its command line was read last, CLOCK_MONOTONIC nanoseconds.
+    pub cmd_read_ns: u64,
+    /// How often its control group was read after birth: at once, after 1 s and after 10 s.
+    pub cgroup_reads: u8,
+    /// Its counters at the last reading.
+    pub stat: Stat,
+    /// Its name at the last reading.
+    pub comm: Box<[u8]>,
+    /// Its `stat`, kept open as long as there are descriptors to spare.
+    pub kept: Option<OwnedFd>,
+    /// What else is known of it.
+    pub facts: Facts,
+}
+
+impl Process {
+    /// A process just found.
+    #[must_use]
+    pub fn new(stat: Stat, comm: &[u8], kept: Option<OwnedFd>) -> Self {
+        Self {
+            id: Identity { pid: stat.pid, start: stat.start },
+            cpu_ns: 0,
+            looked_ns: 0,
+            before: (0, 0),
+            ps: Shown::default(),
+            asked: Wants::NONE,
+            late: Wants::NONE,
+            cmd_read_ns: 0,
+            cgroup_reads: 0,
+            stat,
+            comm: comm.into(),
+            kept,
+            facts: Facts::default(),
+        }
+    }
+
+    /// A process of which nothing but the pid could be had.
+    #[must_use]
+    pub fn unknown(pid: u32) -> Self {
+        let mut process = Self::new(Stat { pid, ..Stat::default() }, b"", None);
+        process.late = Wants::STAT;
+        process
+    }
+
+    /// Takes a look at its CPU clock.
+    pub const fn look(&mut self, cpu_ns: u64, now_ns: u64) {
+        self.before = (self.cpu_ns, self.looked_ns);
+        self.cpu_ns = cpu_ns;
+        self.looked_ns = now_ns;
+    }
+
+    /// Nanoseconds of CPU and of time between its last two looks. At its first look both run since the round
+    /// before, in which it was not yet there; `None` where there was none.
+    #[must_use]
+    pub const fn interval_ns(&self, last_round_ns: u64) -> Option<(u64, u64)> {
+        let (cpu, since) = match self.before {
+            (_, 0) if last_round_ns == 0 => return None,
+            (_, 0) => (0, last_round_ns),
+            before => before,
+        };
+        Some((self.cpu_ns.saturating_sub(cpu), self.looked_ns.saturating_sub(since)))
+    }
+
+    /// Whether its counters are known.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.id.start != 0 || self.stat.state != 0
+    }
+}
+
+/// All live processes, by pid.
+#[derive(Debug, Default)]
+pub struct Table {
+    processes: BTreeMap<u32, Box<Process>>,
+    kept: usize,
+    may_keep: usize,
+}
+
+impl Table {
+    /// An empty table that keeps at most so many `stat` files open.
+    #[must_use]
+    pub const fn new(may_keep: usize) -> Self {
+        Self { processes: BTreeMap::new(), kept: 0, may_keep }
+    }
+
+    /// Whether one more file may be kept open.
+    #[must_use]
+    pub const fn may_keep(&self) -> bool {
+        self.kept < self.may_keep
+    }
+
+    /// Takes a process in; whoever had its pid is handed back.
+    pub fn insert(&mut self, process: Process) -> Option<Box<Process>> {
+        self.kept += usize::from(process.kept.is_some());
+        let before = self.processes.insert(process.id.pid, Box::new(process));
+        self.kept -= usize::from(before.as_ref().is_some_and(|old| old.kept.is_some()));
+        before
+    }
+
+    /// Takes a process out.
+    pub fn remove(&mut self, pid: u32) -> Option<Box<Process>> {
+        let process = self.processes.remove(&pid)?;
+        self.kept -= usize::from(process.kept.is_some());
+        Some(process)
+    }
+
+    /// The process that has a pid now.
+    #[must_use]
+    pub fn get(&self, pid: u32) -> Option<&Process> {
+        self.processes.get(&pid).map(|process| &**process)
+    }
+
+    /// The process that has a pid now, to add to it.
+    pub fn get_mut(&mut self, pid: u32) -> Option<&mut Process> {
+        self.processes.get_mut(&pid).map(|process| &mut **process)
+    }
+
+    /// All, by ascending pid.
+    pub fn iter(&self) -> impl Iterator<Item = &Process> {
+        self.processes.values().map(|process| &**process)
+    }
+
+    /// All with at least this pid, to add to them.
+    pub fn iter_mut_from(&mut self, pid: u32) -> impl Iterator<Item = &mut Process> {
+        self.processes.range_mut(pid..).map(|(_, process)| &mut **process)
+    }
+
+    /// Compares with a list of all pids, both ascending: which are new, and which are gone.
+    pub fn compare(&self, list: &[u32], born: &mut Vec<u32>, gone: &mut Vec<u32>) {
+        let mut known = self.processes.keys().copied().peekable();
+        for pid in list {
+            while let Some(before) = known.next_if(|known| known < pid) {
+                gone.push(before);
+            }
+            if known.next_if_eq(pid).is_none() {
+                born.push(*pid);
+            }
+        }
+        gone.extend(known);
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.processes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn process(pid: u32) -> Process {
+        Process::new(Stat { pid, start: 1, ..Stat::default() }, b"x", None)
+    }
+
+    #[test]
+    fn kept_files_are_counted() {
+        let file = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let mut table = Table::new(1);
+        assert!(table.may_keep());
+        table.insert(Process { kept: Some(file()), ..process(1) });
+        assert!(!table.may_keep());
+        table.insert(Process { kept: Some(file()), ..process(1) });
+        assert!(table.remove(1).is_some() && table.may_keep());
+    }
+
+    proptest! {
+        // born = list \ table, gone = table \ list.
+        #[test]
+        fn births_and_deaths_are_the_differences(before in proptest::collection::btree_set(1_u32..50, 0..20), now in proptest::collection::btree_set(1_u32..50, 0..20)) {
+            let mut table = Table::new(0);
+            for pid in &before { table.insert(process(*pid)); }
+            let list: Vec<u32> = now.iter().copied().collect();
+            let (mut born, mut gone) = (Vec::new(), Vec::new());
+            table.compare(&list, &mut born, &mut gone);
+            prop_assert_eq!(born.into_iter().collect::<BTreeSet<_>>(), &now - &before);
+            prop_assert_eq!(gone.into_iter().collect::<BTreeSet<_>>(), &before - &now);
+        }
+    }
+}
