@@ -98,14 +98,14 @@ impl<'a> Source<'a> {
 /// What must not reach a log with the message of an error: credentials within a URL, and whatever is
 /// assigned to a name that says it is a secret. A file that holds one is named by a harmless path.
 static SECRETS: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"(?i)(?P<k>://)[^\s/@]*@|(?P<v>(?:token|password|passwd|passphrase|secret|api_?key)[a-z0-9_.-]*[\x22']?\s*[=:]\s*).*").ok()
+    Regex::new(r"(?i)(?P<k>://)[^\s@]*@|(?P<v>(?:token|password|passwd|passphrase|secret|api_?key)[a-z0-9_.-]*[\x22']?\s*[=:]\s*).*").ok()
 });
 
 /// An offending line as it may be shown: no secrets, no control characters, not too long.
 pub(super) fn excerpt(line: &str) -> String {
     let line = line.trim();
     let line = match SECRETS.as_ref() {
-        Some(secrets) if !line.contains("_file") || line.contains("://") => secrets.replace_all(line, "${k}${v}***"),
+        Some(secrets) if !names_a_file(line) => secrets.replace_all(line, "${k}${v}***"),
         _ => line.into(),
     };
     let mut shown: String = line.chars().take(EXCERPT).map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
@@ -113,4 +113,11 @@ pub(super) fn excerpt(line: &str) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// Whether the one thing the line assigns is the path of a file, which may be shown.
+fn names_a_file(line: &str) -> bool {
+    let mut parts = line.split('=');
+    let key = parts.next().unwrap_or("").trim();
+    key.ends_with("_file") && parts.count() == 1
 }

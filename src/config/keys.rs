@@ -23,8 +23,8 @@ const LEAST_SIZE: u64 = 64 << 10;
 /// Asks for everything, in the order of `etc/psmond.toml`; answers where `log_dir` came from.
 pub(super) fn ask(top: &mut Section<'_, '_>, settings: &mut Settings) -> Origin {
     let log_dir = top.ask("log_dir", &mut settings.log_dir, path, |dir| show::path(dir));
-    top.ask("format", &mut settings.format, choice(Format::WORDS), |format| word(Format::WORDS, *format));
-    top.ask("args", &mut settings.args, choice(ARGS), |args| word(ARGS, *args));
+    top.ask("format", &mut settings.format, choice(Format::WORDS), |format| word(Format::WORDS, format));
+    top.ask("args", &mut settings.args, choice(ARGS), |args| word(ARGS, args));
     top.ask("scrub", &mut settings.scrub, strings(pattern), |patterns| show::strings(patterns));
     top.ask("sync", &mut settings.sync, duration(Duration::ZERO..=HOUR), show_duration);
     number(top, "keep_days", &mut settings.keep_days, 1..=36_500);
@@ -212,8 +212,8 @@ fn show_share(share: &Option<u64>) -> String {
     share.map_or_else(|| "0".to_owned(), |bytes| show::string(&units::show_size(bytes)))
 }
 
-fn word<T: PartialEq>(words: &[(&str, T)], value: T) -> String {
-    show::string(words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word))
+fn word<T: PartialEq>(words: &[(&str, T)], value: &T) -> String {
+    show::string(words.iter().find(|(_, known)| known == value).map_or("", |(word, _)| word))
 }
 
 fn words<T: PartialEq>(words: &[(&'static str, T)], values: &[T]) -> String {

@@ -201,13 +201,10 @@ impl Url {
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        let host = authority.rsplit('@').next().unwrap_or("");
-        let credentials = if host.len() < authority.len() { "***@" } else { "" };
-        // A token may also stand in the query.
-        let (path, query) = path.split_once('?').map_or((path, ""), |(path, _)| (path, "?***"));
-        write!(f, "{scheme}://{credentials}{host}{path}{query}")
+        // A token may also stand in the query, and a careless password may hold a slash: rather hide too much.
+        let (place, query) = rest.split_once(['?', '#']).map_or((rest, ""), |(place, _)| (place, "?***"));
+        let (credentials, place) = place.rsplit_once('@').map_or(("", place), |(_, place)| ("***@", place));
+        write!(f, "{scheme}://{credentials}{place}{query}")
     }
 }
 

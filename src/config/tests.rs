@@ -281,6 +281,8 @@ fn secrets_and_control_characters_stay_out_of_messages() {
     for config in [
         "[export.a]\nkind = 'influx'\ntoken = 'hunter2'",
         "[export.a]\nkind = 'influx'\n\"password\" = 'hunter2'",
+        "[export.a]\nkind = 'influx'\ntoken = 'hunter2_file'",
+        "[export.a]\nkind = 'influx'\nx = { token_file = 'a', token = 'hunter2' }",
         "[export.a]\nkind = 'influx'\nurll = 'https://me:hunter2@host/'",
         "[export.a]\nkind = 'influx'\nurl = 'gopher://me:hunter2@host/'",
         "[export.a]\nkind = 'influx'\nurl = 'https://host/?token=hunter2 x'",

@@ -72,7 +72,7 @@ pub fn size(text: &str) -> Result<u64, String> {
 pub(super) fn bytes_f64(number: f64) -> Option<u64> {
     const TOO_MUCH: f64 = 9.2e18;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "just checked to lie between 0 and 9.2e18")]
-    (number >= 0.0 && number < TOO_MUCH).then_some(number.round() as u64)
+    (0.0..TOO_MUCH).contains(&number).then_some(number.round() as u64)
 }
 
 /// One number, its unit, and what follows.
