@@ -38,7 +38,9 @@ const STEP_NS: i64 = 500_000_000;
 pub struct Orders {
     /// How often a sample is taken; `None` while the stream is off.
     pub interval: Option<Duration>,
-    /// How often a sample is full.
+    /// Between full samples only what changed is handed on; else every sample is full.
+    pub changes: bool,
+    /// How often everyone is read, and a sample is full.
     pub full_every: Duration,
     /// Who is shown, and of whom what.
     pub selection: Selection,
@@ -294,8 +296,9 @@ impl Loop {
         let interval = self.orders.interval.unwrap_or(PATIENCE);
         self.skipped += tick.skipped;
         let mut notes = self.clock_notes(due);
-        let full = self.full_is_due(due);
-        let Some(mut round) = self.round(full) else { return };
+        let everyone = self.full_is_due(due);
+        let full = everyone || !self.orders.changes;
+        let Some(mut round) = self.round(everyone) else { return };
         let mut touched = std::mem::take(&mut round.touched);
         self.await_readers(&mut touched, PATIENCE.min(interval / 2));
         round.touched = touched;
@@ -321,7 +324,7 @@ impl Loop {
         if (self.take)(Output::Sample(Box::new(sample))) {
             self.refused = 0;
             self.skipped = 0;
-            if full {
+            if everyone {
                 self.last_full = Some(Instant::now());
             }
         } else {
