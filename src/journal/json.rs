@@ -227,9 +227,11 @@ pub fn parse(line: &[u8], names: &Names) -> Option<Line> {
         "gone" => {
             Some(Line::Gone { time: take_time(&mut object)?, id: take_text(&mut object, "id")?, why: take_text(&mut object, "why")? })
         }
-        "note" => {
-            Some(Line::Note { time: take_time(&mut object)?, kind: take_text(&mut object, "kind")?, text: take_text(&mut object, "text")? })
-        }
+        "note" => Some(Line::Note {
+            time: take_time(&mut object)?,
+            kind: take_text(&mut object, "kind")?,
+            text: String::from_utf8(read_string(&take_text(&mut object, "text")?)).ok()?,
+        }),
         "tick" => {
             let time = take_time(&mut object)?;
             let crc = parse_crc(&take_text(&mut object, "crc")?)?;

@@ -27,9 +27,14 @@ pub fn write_header(header: &Header, out: &mut Vec<u8>) {
 /// Appends one row. `time` is the text of the first column.
 pub fn write_row(columns: &Columns, time: &[u8], values: &[Value], out: &mut Vec<u8>) {
     out.extend_from_slice(time);
-    for (column, value) in columns.iter().skip(1).zip(values) {
+    for (at, (column, value)) in columns.iter().skip(1).zip(values).enumerate() {
         out.push(b' ');
-        write_padded(column, value, out);
+        // Exactly one space stands before free text, so the word before it is not padded.
+        if !column.kind.is_number() && columns.get(at + 2).is_some_and(|next| next.kind == Kind::Cmd) {
+            write_value(column, value, out);
+        } else {
+            write_padded(column, value, out);
+        }
     }
     // Padding is for what follows; at the end of a line it is nothing but bytes.
     if columns.iter().last().is_some_and(|column| column.kind != Kind::Cmd) {

@@ -50,7 +50,15 @@ mod tests {
     fn cmd_of(args: &[&str]) -> Cmd {
         let proc = Proc::open(Path::new("/proc")).unwrap();
         let mut child = Command::new("sh").args(["-c", "read x"]).args(args).stdin(Stdio::piped()).spawn().unwrap();
-        let cmd = read(&proc.process(child.id()).unwrap().open("cmdline").unwrap()).unwrap();
+        // An exec shows its arguments only once the new image is set up, a little after the old one is gone.
+        let limit = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let cmd = loop {
+            let cmd = read(&proc.process(child.id()).unwrap().open("cmdline").unwrap()).unwrap();
+            if cmd.args().next().is_some_and(|arg| arg == b"sh") {
+                break cmd;
+            }
+            assert!(std::time::Instant::now() < limit, "the child never showed its arguments: {cmd:?}");
+        };
         child.kill().unwrap();
         child.wait().unwrap();
         cmd

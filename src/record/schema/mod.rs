@@ -205,6 +205,12 @@ impl Columns {
         self.0.iter().copied()
     }
 
+    /// The column at a place.
+    #[must_use]
+    pub fn get(&self, at: usize) -> Option<&'static Column> {
+        self.0.get(at).copied()
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
