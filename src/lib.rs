@@ -20,6 +20,7 @@
 //! `journal::text` writes it, and `journal::reader` reads it back.
 
 pub mod config;
+pub mod daemon;
 pub mod journal;
 pub mod observer;
 pub mod record;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The tool. See `psmon --help`, psmon(1).
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

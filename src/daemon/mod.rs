@@ -1,0 +1,194 @@
+//! psmond: joins the rooms. Start-up is the list in [`run`]; stopping is the same list from its end.
+//!
+//! * [`arguments`]: the command line.
+//! * [`log`]: the daemon's own lines.
+//! * [`orders`]: what the config means to the observer and to the journal.
+//! * [`sink`]: where samples go: the journal, or standard output.
+//! * [`supervise`]: signals, config watch, reload, watchdog; a small tokio runtime that never touches a record.
+//! * [`notify`]: what systemd is told.
+
+pub mod arguments;
+pub mod log;
+pub mod notify;
+pub mod orders;
+pub mod sink;
+pub mod supervise;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Parser as _;
+
+use crate::config::{self, Loaded, Sources};
+use crate::journal::directory::{Directory, DirectoryError};
+use crate::journal::lock::LockError;
+use crate::journal::own_log::OwnLog;
+use crate::journal::writer::Journal;
+use crate::observer::thread::Observer;
+use crate::record::ledger::{Note, NoteKind};
+use crate::source::clock::Wall;
+use crate::source::host::Machine;
+use crate::source::procdir::Proc;
+use crate::source::{limits, users};
+use arguments::{Arguments, IfRunning};
+use sink::{Pending, Sink};
+use supervise::Supervisor;
+
+/// Descriptors that are not spent on kept `stat` files: journal, sockets, config, what readers open.
+const FDS_KEPT_BACK: u64 = 64;
+
+/// Why psmond ended otherwise than it was told to; each is an exit status of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The answer is no.
+    #[error("{0}")]
+    No(String),
+    /// The command line or the config is wrong.
+    #[error("{0}")]
+    Config(String),
+    /// The system refused.
+    #[error("{0}")]
+    System(String),
+}
+
+impl Failure {
+    const fn status(&self) -> u8 {
+        match self {
+            Self::No(_) => 1,
+            Self::Config(_) => 2,
+            Self::System(_) => 3,
+        }
+    }
+}
+
+/// The program: parses the command line, runs, answers with the exit status.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure);
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last words of a daemon that does not run")]
+fn complain(failure: &Failure) {
+    eprintln!("psmond: {failure}");
+}
+
+#[expect(clippy::print_stdout, reason = "the answer to --check")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// As [`Failure`] says.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let sources = Sources::new(arguments.config.clone(), arguments.overrides());
+    let loaded = config::load(&sources).map_err(|error| Failure::Config(error.to_string()))?;
+    if arguments.check {
+        for warning in &loaded.warnings {
+            say(&format!("warning: {warning}"));
+        }
+        say(&format!("{}: ok", loaded.file.display()));
+        return Ok(());
+    }
+    let own_log = OwnLog::default();
+    let stream = arguments.stream();
+    let _guard = log::start(own_log.clone(), stream.is_some());
+    for warning in &loaded.warnings {
+        tracing::warn!(target: "config", "{warning}");
+    }
+    let proc = open_proc(&arguments.proc)?;
+    prepare_process(&loaded);
+    let may_keep = usize::try_from(limits::raise_open_files().saturating_sub(FDS_KEPT_BACK)).unwrap_or(0);
+    let scrubber = orders::scrubber(&loaded.settings).map_err(|error| Failure::Config(error.to_string()))?;
+    let orders = orders::observer(&loaded.settings, scrubber, stream.is_some());
+    let full_wanted = Arc::new(AtomicBool::new(false));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()
+        .map_err(|error| Failure::System(format!("the runtime could not be started: {error}")))?;
+    let pending = Pending::default();
+    let note = start_note();
+    let (ended, watch_end) = tokio::sync::mpsc::unbounded_channel();
+    let sink = match stream {
+        Some(stream) => Sink::pipe(stream, &loaded.settings, note, ended.clone()),
+        None => match open_journal(arguments, &loaded, &proc, own_log, Arc::clone(&full_wanted), note)? {
+            Some(journal) => Sink::journal(journal, Arc::clone(&pending)),
+            None => return Ok(()),
+        },
+    }
+    .map_err(|error| Failure::System(format!("a thread could not be started: {error}")))?;
+    let take = sink.taker(ended);
+    let observer = Observer::start(Arc::clone(&proc), may_keep, orders, full_wanted, take)
+        .map_err(|error| Failure::System(format!("a thread could not be started: {error}")))?;
+    let supervisor = Supervisor { observer, sink, sources, loaded, pending, ended: watch_end, to_stdout: stream.is_some() };
+    runtime.block_on(supervisor.run())
+}
+
+fn open_proc(path: &Path) -> Result<Arc<Proc>, Failure> {
+    let proc = Proc::open(path).map_err(|error| {
+        Failure::System(format!("{} could not be opened: {error}. Without it there is nothing to record: mount it.", path.display()))
+    })?;
+    let mut pids = Vec::new();
+    proc.list(&mut pids).map_err(|error| Failure::System(format!("{} could not be listed: {error}.", path.display())))?;
+    if proc.is_native() && !pids.contains(&1) {
+        tracing::warn!(target: "source", "{} shows only some processes (hidepid): those of other users are not recorded. CAP_SYS_PTRACE or the mount's gid= would show them.", path.display());
+    }
+    Ok(Arc::new(proc))
+}
+
+fn prepare_process(loaded: &Loaded) {
+    if loaded.settings.mlock {
+        match limits::lock_memory() {
+            Ok(()) => tracing::info!(target: "daemon", "All memory is locked."),
+            Err(error) => {
+                tracing::warn!(target: "daemon", "Memory could not be locked: {error}. It may be swapped out under pressure; raise LimitMEMLOCK or give CAP_IPC_LOCK.");
+            }
+        }
+    }
+}
+
+fn start_note() -> Note {
+    Note::new(Wall::default().now(), NoteKind::Start).with("pid", std::process::id()).with("version", env!("CARGO_PKG_VERSION"))
+}
+
+/// Opens and locks the log directory and starts the writer; `None` where another psmond runs and that is well.
+fn open_journal(
+    arguments: &Arguments,
+    loaded: &Loaded,
+    proc: &Proc,
+    own_log: OwnLog,
+    full_wanted: Arc<AtomicBool>,
+    note: Note,
+) -> Result<Option<Journal>, Failure> {
+    let settings = &loaded.settings;
+    let directory = match Directory::open(&settings.log_dir, log_group()) {
+        Ok(directory) => directory,
+        Err(DirectoryError::Lock { error: LockError::Held(_), .. }) if arguments.if_running == IfRunning::Ok => return Ok(None),
+        Err(error @ DirectoryError::Lock { error: LockError::Held(_), .. }) => return Err(Failure::No(error.to_string())),
+        Err(error) => return Err(Failure::System(error.to_string())),
+    };
+    if settings.log_dir_is_fallback {
+        tracing::info!(target: "daemon", "The config's log directory cannot be written by this user: recording into {} instead.", settings.log_dir.display());
+    }
+    let boot = Machine::read(proc).boot_id;
+    let journal = Journal::start(directory, orders::journal(settings), boot, own_log, full_wanted, note)
+        .map_err(|error| Failure::System(format!("a thread could not be started: {error}")))?;
+    Ok(Some(journal))
+}
+
+/// Who may read the journal besides us.
+#[must_use]
+pub fn log_group() -> Option<u32> {
+    users::group_id("adm").or_else(|| users::group_id("psmon"))
+}

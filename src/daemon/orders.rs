@@ -1,0 +1,91 @@
+//! What the config means to the observer and to the journal.
+
+use std::collections::BTreeMap;
+
+use crate::config::{Format, MinFree, Settings};
+use crate::journal::encode;
+use crate::journal::plan::Keeping;
+use crate::journal::writer;
+use crate::observer::samplers::ps::Selection;
+use crate::observer::thread::Orders;
+use crate::record::scrub::Scrubber;
+use crate::record::stream::Stream;
+
+/// The patterns of the config, compiled.
+///
+/// # Errors
+/// A pattern is no regular expression, which loading the config has ruled out.
+pub fn scrubber(settings: &Settings) -> Result<Scrubber, regex::Error> {
+    Scrubber::new(settings.args, settings.scrub.iter().map(String::as_str))
+}
+
+/// What the observer is to do. A stream asked for on standard output is sampled even if the config has it off.
+#[must_use]
+pub fn observer(settings: &Settings, scrubber: Scrubber, to_stdout: bool) -> Orders {
+    let ps = &settings.ps;
+    Orders {
+        interval: (ps.sampled.enabled || to_stdout).then_some(ps.sampled.interval),
+        changes: ps.sampled.changes,
+        full_every: ps.sampled.full_every,
+        selection: Selection {
+            kthreads: ps.kthreads,
+            interactive: ps.interactive,
+            own_pid: Some(std::process::id()),
+            columns: ps.columns.clone(),
+            sort: ps.sort.clone(),
+        },
+        scrubber,
+    }
+}
+
+/// How lines are written.
+#[must_use]
+pub const fn format(settings: &Settings) -> encode::Format {
+    match settings.format {
+        Format::Text => encode::Format::Text,
+        Format::Json => encode::Format::Json,
+    }
+}
+
+/// How the journal is kept.
+#[must_use]
+pub fn journal(settings: &Settings) -> writer::Settings {
+    writer::Settings {
+        format: format(settings),
+        thresholds: BTreeMap::from([(Stream::Ps, settings.ps.sampled.thresholds.clone())]),
+        keeping: Keeping {
+            sync: settings.sync,
+            keep_days: settings.keep_days,
+            compress_after_days: settings.compress_after_days,
+            min_free: min_free(settings),
+            shares: shares(settings),
+        },
+    }
+}
+
+/// Streams with a size of their own have that; the others share what is left of the whole in equal parts.
+fn shares(settings: &Settings) -> BTreeMap<Stream, u64> {
+    let streams = [(Stream::Ps, settings.ps.sampled.enabled, settings.ps.sampled.max_size)];
+    let active = || streams.iter().filter(|(_, enabled, _)| *enabled);
+    let own: u64 = active().filter_map(|(_, _, size)| *size).sum();
+    let sharing = active().filter(|(_, _, size)| size.is_none()).count() as u64;
+    let part = settings.max_size.saturating_sub(own) / sharing.max(1);
+    active().map(|(stream, _, size)| (*stream, size.unwrap_or(part))).collect()
+}
+
+fn min_free(settings: &Settings) -> u64 {
+    match settings.min_free {
+        MinFree::Bytes(bytes) => bytes,
+        MinFree::Percent(percent) => {
+            let total = fs2::total_space(&settings.log_dir).unwrap_or(0);
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a share of a disk needs no 64 digits, and float casts saturate"
+            )]
+            let bytes = (total as f64 * percent / 100.0) as u64;
+            bytes
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Signals, config watch, reload and watchdog. It waits on four things: a signal, a change of the config
+//! file, the watchdog's timer, and the end of a part of the daemon.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use futures_core::Stream as _;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::Origin;
+use signal_hook_tokio::SignalsInfo;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use super::sink::{Ended, Pending, PipeItem, Sink};
+use super::{Failure, log_group, notify, orders};
+use crate::config::units::show_duration;
+use crate::config::{self, Loaded, Sources, Watcher};
+use crate::journal::directory::Directory;
+use crate::journal::writer::Reload;
+use crate::observer::thread::Observer;
+use crate::record::ledger::{Note, NoteKind};
+use crate::source::clock::Wall;
+
+/// A call to the disk that takes longer is said, though it is no reason for the watchdog.
+const SLOW: Duration = Duration::from_secs(5);
+/// How long a stop waits for the last write.
+const LAST_WRITE: Duration = Duration::from_secs(20);
+
+/// What keeps the daemon running.
+#[derive(Debug)]
+pub struct Supervisor {
+    /// The observer.
+    pub observer: Observer,
+    /// Where samples go.
+    pub sink: Sink,
+    /// Where the config comes from.
+    pub sources: Sources,
+    /// The config in force.
+    pub loaded: Loaded,
+    /// Reloads under way.
+    pub pending: Pending,
+    /// Which parts ended.
+    pub ended: UnboundedReceiver<Ended>,
+    /// Records go to standard output.
+    pub to_stdout: bool,
+}
+
+enum Wake {
+    Signal(Origin),
+    Config,
+    Watchdog,
+    Ended(Ended),
+    NoWatch,
+}
+
+impl Supervisor {
+    /// Runs until told to stop.
+    ///
+    /// # Errors
+    /// Signals could not be caught, or a part ended by itself.
+    pub async fn run(mut self) -> Result<(), Failure> {
+        let mut signals = SignalsInfo::<WithOrigin>::new([SIGHUP, SIGTERM, SIGINT])
+            .map_err(|error| Failure::System(format!("signals could not be caught: {error}")))?;
+        let mut watcher = self.watch();
+        let every = notify::watchdog_every();
+        let mut watchdog = every.map(|every| {
+            let mut timer = interval(every);
+            timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            timer
+        });
+        let (mut beats, mut slow_said, mut reloads) = (0, false, 0);
+        tracing::info!(target: "daemon", "{}", self.status());
+        notify::ready(&self.status());
+        loop {
+            let wake = tokio::select! {
+                signal = next_signal(&mut signals) => signal.map_or(Wake::NoWatch, Wake::Signal),
+                changed = config_change(&mut watcher) => if changed { Wake::Config } else { Wake::NoWatch },
+                () = tick(&mut watchdog) => Wake::Watchdog,
+                Some(ended) = self.ended.recv() => Wake::Ended(ended),
+            };
+            match wake {
+                Wake::Signal(origin) if origin.signal == SIGHUP => {
+                    reloads += 1;
+                    self.reload(reloads, &sender(&origin)).await;
+                }
+                Wake::Signal(origin) => {
+                    tracing::info!(target: "daemon", "{} came from {}: psmond ends.", signal_name(origin.signal), sender(&origin));
+                    return self.stop(signal_name(origin.signal)).await;
+                }
+                Wake::Config => {
+                    let now = std::fs::read(&self.loaded.file).ok();
+                    if now != self.loaded.content {
+                        reloads += 1;
+                        self.reload(reloads, "file").await;
+                    }
+                }
+                Wake::NoWatch => watcher = self.watch(),
+                Wake::Watchdog => {
+                    // The writer's disk may hang: late, not dead. The observer must answer.
+                    if self.observer.beats() != beats {
+                        beats = self.observer.beats();
+                        notify::watchdog();
+                    }
+                    self.observer.ping();
+                    let slow = self.sink.busy_for().filter(|busy| *busy >= SLOW);
+                    if let Some(busy) = slow.filter(|_| !slow_said) {
+                        tracing::warn!(target: "daemon", "The disk of the journal has not answered for {} s. Samples wait for it, as many as fit.", busy.as_secs());
+                    }
+                    slow_said = slow.is_some();
+                }
+                Wake::Ended(Ended::Pipe) => return self.stop("pipe").await,
+                Wake::Ended(Ended::Observer) => return Err(Failure::System("the observer ended by itself".to_owned())),
+            }
+        }
+    }
+
+    fn watch(&self) -> Option<Watcher> {
+        match Watcher::new(&self.loaded.file) {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                tracing::warn!(target: "config", "{} cannot be watched: {error}. A change of it is seen on SIGHUP only.", self.loaded.file.display());
+                None
+            }
+        }
+    }
+
+    fn status(&self) -> String {
+        let settings = &self.loaded.settings;
+        let whither = if self.to_stdout { "standard output".to_owned() } else { settings.log_dir.display().to_string() };
+        let every = show_duration(settings.ps.sampled.interval);
+        if settings.ps.sampled.enabled || self.to_stdout {
+            format!("Recording the process table every {every} into {whither}.")
+        } else {
+            format!("Stream ps is off: nothing is recorded into {whither}.")
+        }
+    }
+
+    /// Puts the config as it is now in force, or keeps the old one and says why.
+    async fn reload(&mut self, number: u64, by: &str) {
+        notify::reloading();
+        match self.try_reload(number, by).await {
+            Ok(fixed) => {
+                let kept = if fixed.is_empty() { String::new() } else { format!(" Only a restart changes {fixed}.") };
+                tracing::info!(target: "config", "Reloaded {} (asked by {by}).{kept}", self.loaded.file.display());
+                notify::ready(&format!("{} Reloaded at {}.{kept}", self.status(), Wall::default().now()));
+            }
+            Err(why) => {
+                tracing::error!(target: "config", "The reload asked by {by} was refused, the config before stays in force: {why}");
+                let first = why.lines().next().unwrap_or_default().to_owned();
+                let note = Note::new(Wall::default().now(), NoteKind::ReloadRefused)
+                    .with("file", self.loaded.file.display())
+                    .with("by", by)
+                    .with("why", &first);
+                self.sink.note(note);
+                notify::ready(&format!("{} A reload was refused: {first}", self.status()));
+            }
+        }
+    }
+
+    /// Answers with what of the new config waits for a restart.
+    async fn try_reload(&mut self, number: u64, by: &str) -> Result<&'static str, String> {
+        let sources = self.sources.clone();
+        let loaded = blocking(move || config::load(&sources)).await?;
+        // The content counts as seen even if it is refused: one change, one answer.
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.loaded.content = std::fs::read(&self.loaded.file).ok();
+                return Err(error.brief());
+            }
+        };
+        for warning in &loaded.warnings {
+            tracing::warn!(target: "config", "{warning}");
+        }
+        let scrubber = orders::scrubber(&loaded.settings).map_err(|error| error.to_string())?;
+        let observer = orders::observer(&loaded.settings, scrubber, self.to_stdout);
+        let note = Note::new(Wall::default().now(), NoteKind::ReloadOk).with("file", loaded.file.display()).with("by", by);
+        match &self.sink {
+            Sink::Pipe(items, _) => {
+                let _ = items.try_send(PipeItem::Note(note));
+                let _ = items.try_send(PipeItem::Settings(Box::new(loaded.settings.clone())));
+                self.observer.reload(observer, number);
+            }
+            Sink::Journal(..) => {
+                let moves = loaded.settings.log_dir != self.loaded.settings.log_dir;
+                let path = loaded.settings.log_dir.clone();
+                // The new directory is locked before the old one is let go.
+                let directory = if moves {
+                    let opened = blocking(move || Directory::open(&path, log_group())).await?;
+                    match opened {
+                        Ok(directory) => Some(directory),
+                        Err(error) => {
+                            self.loaded.content = loaded.content;
+                            return Err(error.to_string());
+                        }
+                    }
+                } else {
+                    None
+                };
+                let (done, is_done) = oneshot::channel();
+                let reload = Reload {
+                    settings: orders::journal(&loaded.settings),
+                    directory,
+                    note,
+                    done: Box::new(move || {
+                        let _ = done.send(());
+                    }),
+                };
+                self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(number, reload);
+                self.observer.reload(observer, number);
+                if timeout(LAST_WRITE, is_done).await.is_err() {
+                    tracing::warn!(target: "daemon", "The disk of the journal holds the reload up: the new config takes effect when it answers.");
+                }
+            }
+        }
+        let fixed = if loaded.settings.mlock == self.loaded.settings.mlock { "" } else { "mlock" };
+        self.loaded = loaded;
+        Ok(fixed)
+    }
+
+    /// The list of [`super::run`] from its end: observer, then sink.
+    async fn stop(mut self, why: &str) -> Result<(), Failure> {
+        notify::stopping("Stopping.");
+        self.observer.stop();
+        let last = async { while !matches!(self.ended.recv().await, Some(Ended::Observer) | None) {} };
+        let _ = timeout(LAST_WRITE, last).await;
+        self.sink.stop(Note::new(Wall::default().now(), NoteKind::Stop).with("why", why));
+        let written = async {
+            while !self.sink.is_finished() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if timeout(LAST_WRITE, written).await.is_err() {
+            return Err(Failure::System("the last records could not be written in time: the disk does not answer".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())
+}
+
+async fn next_signal(signals: &mut SignalsInfo<WithOrigin>) -> Option<Origin> {
+    poll_fn(|context| Pin::new(&mut *signals).poll_next(context)).await
+}
+
+/// Whether the config may have changed; `false` where it can no longer be watched.
+async fn config_change(watcher: &mut Option<Watcher>) -> bool {
+    match watcher {
+        Some(watcher) => watcher.changed().await.is_ok(),
+        None => std::future::pending().await,
+    }
+}
+
+async fn tick(timer: &mut Option<tokio::time::Interval>) {
+    match timer {
+        Some(timer) => drop(timer.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+fn sender(origin: &Origin) -> String {
+    origin.process.as_ref().map_or_else(|| "kernel".to_owned(), |process| format!("pid={},uid={}", process.pid, process.uid))
+}
+
+const fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        SIGTERM => "SIGTERM",
+        SIGINT => "SIGINT",
+        _ => "signal",
+    }
+}
