@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # Shared by the lanes. A lane ends with 0 (passed), 77 (skipped, the reason is on stdout) or anything else (failed, with a
 # reason). It ends what it started, by pid, whatever happens.
 set -euo pipefail
@@ -6,11 +6,14 @@ export LC_ALL=C.UTF-8 TZ=UTC SYSTEMD_PAGER='' SYSTEMD_COLORS=0
 
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 LANE=$(basename "$0" .sh)
-STARTED=$EPOCHREALTIME
+STARTED=${EPOCHREALTIME/./}
 WORK=
 CLEANUPS=()
 
-say() { printf '%s %7.2fs  %s\n' "$LANE" "$(bc <<<"$EPOCHREALTIME - $STARTED")" "$*"; }
+say() {
+  local ms=$(((${EPOCHREALTIME/./} - STARTED) / 1000))
+  printf '%s %4d.%03d  %s\n' "$LANE" $((ms / 1000)) $((ms % 1000)) "$*"
+}
 fail() { say "FAILED: $*"; exit 1; }
 skip() { say "SKIPPED: $*"; exit 77; }
 
@@ -73,14 +76,14 @@ CGROUPS=()
 
 ns_down() {
   [[ -z $NS_PID ]] || { kill -KILL "$NS_PID" && wait "$NS_PID"; } 2>/dev/null
-  local i dir
-  for i in {1..25}; do
+  local dir
+  for _ in {1..25}; do
     umount -R "$WORK/t/root" 2>/dev/null
     umount "$WORK/t" 2>/dev/null && break
     sleep 0.2
   done
   for dir in ${CGROUPS[@]+"${CGROUPS[@]}"}; do
-    for i in {1..10}; do
+    for _ in {1..10}; do
       find "$dir" -depth -type d -exec rmdir {} + 2>/dev/null
       [[ -d $dir ]] || break
       sleep 0.1
