@@ -107,14 +107,7 @@ pace 10s
 systemctl start $U || fail "start before the crowd"
 main=$(show MainPID)
 idle=$(awk '/^VmRSS/ { print $2 }' "/proc/$main/status")
-perl -e '
-  $SIG{CHLD} = "IGNORE"; $| = 1;
-  for my $i (1 .. $ARGV[0]) {
-    my $pid = fork;
-    die "fork $i: $!\n" unless defined $pid;
-    if (!$pid) { sleep while 1 }
-  }
-  print "all\n"; sleep while 1' "$CROWD" >/run/crowd 2>&1 &
+/lane/crowd "$CROWD" >/run/crowd 2>&1 &
 crowd() { grep -q all /run/crowd || { [[ ! -s /run/crowd ]] || fail "the crowd: $(cat /run/crowd)"; false; }; }
 until_ 180 "$CROWD processes" crowd
 say "$CROWD processes live, $(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo) MiB free; psmond was $(show ActiveState) throughout"
