@@ -107,7 +107,8 @@ pace 10s
 systemctl start $U || fail "start before the crowd"
 main=$(show MainPID)
 idle=$(awk '/^VmRSS/ { print $2 }' "/proc/$main/status")
-/lane/crowd "$CROWD" >/run/crowd 2>&1 &
+# setsid: without a terminal, or ps would count them as interactive and hide them.
+setsid /lane/crowd "$CROWD" </dev/null >/run/crowd 2>&1 &
 crowd() { grep -q all /run/crowd || { [[ ! -s /run/crowd ]] || fail "the crowd: $(cat /run/crowd)"; false; }; }
 until_ 180 "$CROWD processes" crowd
 say "$CROWD processes live, $(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo) MiB free; psmond was $(show ActiveState) throughout"
@@ -115,6 +116,8 @@ seen() { lines "$LOGS" | grep '^#tick ' | grep -oE ' seen=[0-9]+' | cut -d= -f2 
 all_seen() { (($(seen) >= CROWD)); }
 until_ 180 "a tick with seen >= $CROWD" all_seen
 is MainPID "$main" || fail "psmond was restarted meanwhile"
+rows=$(lines "$LOGS" | grep -c '^[0-9].*crowd') || true
+((rows >= CROWD)) || fail "$CROWD processes, but only $rows rows of them"
 say "$(lines "$LOGS" | grep '^#tick ' | tail -1 | cut -c1-230)"
 say "psmond: $(awk '/^Vm(HWM|RSS)/ { printf "%s %d KiB ", $1, $2 }' "/proc/$main/status")(idle $idle), cgroup $(show MemoryCurrent) bytes, $(find "/proc/$main/fd" | wc -l) fds, status: $(show StatusText)"
 stopped

@@ -215,8 +215,14 @@ show() { enter systemctl show psmond.service -p "$1" --value; }
 is() { [[ $(show "$1") = "$2" ]]; }
 
 # ---- the journal, read from outside and without psmon's own reader -------------------------------------------------------
-# The segments of stream ps in $1, oldest first: dated ones, then the live one.
-segments() { find "$1" -maxdepth 1 -name 'ps-*.log' | sort -V; [[ ! -f $1/ps.log ]] || echo "$1/ps.log"; }
+# The segments of stream ps in $1 in the order of their seg, which neither names nor times would give (ps-DATE.log is older than
+# ps-DATE.2.log).
+segments() {
+  local file
+  for file in "$1"/ps.log "$1"/ps-*.log; do
+    [[ ! -s $file ]] || printf '%s %s\n' "$(head -1 "$file" | sed -nE 's/^#psmon 1 ps seg=([0-9]+).*/\1/p')" "$file"
+  done | sort -n | cut -d' ' -f2-
+}
 lines() { local files; mapfile -t files < <(segments "$1"); ((${#files[@]} == 0)) || cat "${files[@]}"; }
 ticks() { lines "$1" | awk '/^#tick /' | grep -oE ' seq=[0-9]+' | cut -d= -f2; }
 last_seq() { ticks "$1" | tail -1; }
