@@ -3,6 +3,8 @@
 //! Each is a bash script in `tests/lanes/` that can be run by hand as well. Exit status 77 means that something it needs is not
 //! here; it is shouted about, and is no failure.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout)] // helpers of tests are tests, clippy does not know it
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
