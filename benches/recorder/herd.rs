@@ -1,0 +1,162 @@
+//! The herd: processes that are there to be recorded.
+//!
+//! They are this program, executed again: a few hundred KiB each and nothing that runs unasked, so that a machine
+//! holds thousands. None outlives the benchmark: an idle one ends when the pipe it reads is closed, and the kernel
+//! kills each when the benchmark dies, however it dies.
+
+use std::hint::black_box;
+use std::io::{PipeReader, PipeWriter, Read};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Signal, set_parent_process_death_signal, setsid};
+
+/// What a member does all day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Waits for a byte that never comes: uses no CPU at all.
+    Idle,
+    /// Wakes each `ms` and sleeps again: ran since the last tick, and that is all.
+    Ticking { ms: u64 },
+    /// Each `period_ms` burns `us` of CPU and changes its resident memory, so that it is worth a row in every sample.
+    Burning { us: u64, period_ms: u64 },
+}
+
+/// Processes of one kind. Dropping it ends them.
+#[derive(Debug)]
+pub(crate) struct Herd {
+    kind: Kind,
+    children: Vec<Child>,
+    /// Never written to. Idle members read the other end, and closing this one ends them.
+    gate: (PipeReader, Option<PipeWriter>),
+}
+
+impl Herd {
+    pub(crate) fn new(kind: Kind) -> Result<Self> {
+        let (reader, writer) = std::io::pipe().context("a pipe for the herd")?;
+        Ok(Herd { kind, children: Vec::new(), gate: (reader, Some(writer)) })
+    }
+
+    /// Starts or ends members until there are `wanted`.
+    pub(crate) fn resize(&mut self, wanted: usize) -> Result<()> {
+        for child in self.children.drain(wanted.min(self.children.len())..) {
+            end(child);
+        }
+        let exe = std::env::current_exe()?;
+        while self.children.len() < wanted {
+            crate::stopped()?;
+            let child = Command::new(&exe)
+                .args(self.kind.args())
+                .stdin(self.gate.0.try_clone()?)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .with_context(|| format!("member {} of {wanted} (limits: ulimit -u, pids.max)", self.children.len() + 1))?;
+            self.children.push(child);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.children.len()
+    }
+
+    /// A herd that thinned out unseen (OOM killer, limits) would make every number too good.
+    pub(crate) fn check_intact(&mut self) -> Result<()> {
+        for child in &mut self.children {
+            if let Some(status) = child.try_wait()? {
+                bail!("member {} of the herd ended: {status}", child.id());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Herd {
+    fn drop(&mut self) {
+        drop(self.gate.1.take());
+        for child in self.children.drain(..) {
+            end(child);
+        }
+    }
+}
+
+/// Only ever our own child, not yet waited for: its pid cannot be anybody else's.
+fn end(mut child: Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+impl Kind {
+    fn args(self) -> Vec<String> {
+        match self {
+            Kind::Idle => vec!["--be-idle".to_owned()],
+            Kind::Ticking { ms } => vec!["--be-ticking".to_owned(), ms.to_string()],
+            Kind::Burning { us, period_ms } => vec!["--be-burning".to_owned(), us.to_string(), period_ms.to_string()],
+        }
+    }
+
+    /// The reverse of [`Kind::args`]; none when the arguments are not a member's.
+    pub(crate) fn from_args(args: &[String]) -> Result<Option<Kind>> {
+        Ok(match args.first().map(String::as_str) {
+            Some("--be-idle") => Some(Kind::Idle),
+            Some("--be-ticking") => Some(Kind::Ticking { ms: number(args, 1)? }),
+            Some("--be-burning") => Some(Kind::Burning { us: number(args, 1)?, period_ms: number(args, 2)? }),
+            _ => None,
+        })
+    }
+
+    /// The life of a member. Returns when the benchmark is gone.
+    pub(crate) fn be(self) -> Result<()> {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // psmond hides what has a controlling terminal; in a session of its own a member has none.
+        setsid()?;
+        match self {
+            Kind::Idle => {
+                std::io::stdin().read_exact(&mut [0])?;
+                Ok(())
+            }
+            Kind::Ticking { ms } => {
+                let period = Duration::from_millis(ms);
+                sleep(stagger(period));
+                loop {
+                    sleep(period);
+                }
+            }
+            Kind::Burning { us, period_ms } => burn(Duration::from_micros(us), Duration::from_millis(period_ms)),
+        }
+    }
+}
+
+fn burn(work: Duration, period: Duration) -> Result<()> {
+    ensure!(work < period, "more work than time");
+    // The kernel counts resident pages per CPU and may show up to 32 of them per CPU late (lib/percpu_counter.c); a
+    // block of 64 always shows. Four sizes in turn, so that two periods within one tick still leave a difference.
+    const BLOCK: usize = 64 * 4096;
+    let mut blocks: Vec<Vec<u8>> = Vec::new();
+    sleep(stagger(period));
+    let mut due = Instant::now();
+    loop {
+        let begin = Instant::now();
+        if blocks.len() == 4 {
+            blocks.clear();
+        }
+        blocks.push(vec![1; BLOCK]);
+        while begin.elapsed() < work {
+            black_box(&mut blocks);
+        }
+        due += period;
+        sleep(due.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// A herd started in one go would wake in one go: spread it over its period.
+fn stagger(period: Duration) -> Duration {
+    period * (std::process::id() % 97) / 97
+}
+
+fn number(args: &[String], at: usize) -> Result<u64> {
+    args.get(at).context("a number is missing")?.parse().context("not a number")
+}
