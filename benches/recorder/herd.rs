@@ -2,7 +2,8 @@
 //!
 //! They are this program, executed again: a few hundred KiB each and nothing that runs unasked, so that a machine
 //! holds thousands. None outlives the benchmark: an idle one ends when the pipe it reads is closed, and the kernel
-//! kills each when the benchmark dies, however it dies.
+//! kills each when the benchmark dies, however it dies. Each ends without a word: what costs one process a few MB (an
+//! error with a backtrace is symbols of 30 MB) costs three thousand of them, at the same moment, the machine.
 
 use std::hint::black_box;
 use std::io::{PipeReader, PipeWriter, Read};
@@ -29,26 +30,26 @@ pub(crate) enum Kind {
 pub(crate) struct Herd {
     kind: Kind,
     children: Vec<Child>,
-    /// Never written to. Idle members read the other end, and closing this one ends them.
-    gate: (PipeReader, Option<PipeWriter>),
+    /// Never written to. Idle members read it; when the benchmark is gone, so is the only writer, and they end.
+    gate: (PipeReader, PipeWriter),
 }
 
 impl Herd {
     pub(crate) fn new(kind: Kind) -> Result<Self> {
         let (reader, writer) = std::io::pipe().context("a pipe for the herd")?;
-        Ok(Herd { kind, children: Vec::new(), gate: (reader, Some(writer)) })
+        Ok(Herd { kind, children: Vec::new(), gate: (reader, writer) })
     }
 
     /// Starts or ends members until there are `wanted`.
     pub(crate) fn resize(&mut self, wanted: usize) -> Result<()> {
-        for child in self.children.drain(wanted.min(self.children.len())..) {
-            end(child);
-        }
+        end(self.children.split_off(wanted.min(self.children.len())));
         let exe = std::env::current_exe()?;
+        check_room(wanted.saturating_sub(self.children.len()))?;
         while self.children.len() < wanted {
             crate::stopped()?;
             let child = Command::new(&exe)
                 .args(self.kind.args())
+                .env_clear()
                 .stdin(self.gate.0.try_clone()?)
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
@@ -76,17 +77,31 @@ impl Herd {
 
 impl Drop for Herd {
     fn drop(&mut self) {
-        drop(self.gate.1.take());
-        for child in self.children.drain(..) {
-            end(child);
-        }
+        end(std::mem::take(&mut self.children));
     }
 }
 
-/// Only ever our own child, not yet waited for: its pid cannot be anybody else's.
-fn end(mut child: Child) {
-    let _ = child.kill();
-    let _ = child.wait();
+/// Only ever our own children, not yet waited for: their pids cannot be anybody else's. Killed, they do nothing more;
+/// woken through the pipe they would all run at once.
+fn end(mut children: Vec<Child>) {
+    for child in &mut children {
+        let _ = child.kill();
+    }
+    for child in &mut children {
+        let _ = child.wait();
+    }
+}
+
+/// Refuses a herd that the memory left on this machine does not hold twice over: others live here too.
+fn check_room(more: usize) -> Result<()> {
+    /// A member measures about 0.6 MB with its page tables and stacks in the kernel, a burning one 1 MB more.
+    const EACH: u64 = 2 << 20;
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).context("no MemAvailable")?;
+    let available = line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024;
+    let needed = more as u64 * EACH;
+    ensure!(needed <= available / 2, "{more} more processes may need {} MiB, {} are left", needed >> 20, available >> 20);
+    Ok(())
 }
 
 impl Kind {
@@ -108,15 +123,18 @@ impl Kind {
         })
     }
 
-    /// The life of a member. Returns when the benchmark is gone.
-    pub(crate) fn be(self) -> Result<()> {
-        set_parent_process_death_signal(Some(Signal::KILL))?;
+    /// The life of a member. Returns when the benchmark is gone, and never an error: see the head of this file.
+    pub(crate) fn be(self) {
+        if set_parent_process_death_signal(Some(Signal::KILL)).is_err() {
+            return;
+        }
+        // Where memory runs out all the same, the herd goes before anything of value.
+        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
         // psmond hides what has a controlling terminal; in a session of its own a member has none.
-        setsid()?;
+        let _ = setsid();
         match self {
             Kind::Idle => {
-                std::io::stdin().read_exact(&mut [0])?;
-                Ok(())
+                let _ = std::io::stdin().read(&mut [0]);
             }
             Kind::Ticking { ms } => {
                 let period = Duration::from_millis(ms);
@@ -130,8 +148,7 @@ impl Kind {
     }
 }
 
-fn burn(work: Duration, period: Duration) -> Result<()> {
-    ensure!(work < period, "more work than time");
+fn burn(work: Duration, period: Duration) {
     // The kernel counts resident pages per CPU and may show up to 32 of them per CPU late (lib/percpu_counter.c); a
     // block of 64 always shows. Four sizes in turn, so that two periods within one tick still leave a difference.
     const BLOCK: usize = 64 * 4096;

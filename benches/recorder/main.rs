@@ -85,10 +85,19 @@ struct Bench {
 
 static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    // Never as `main() -> Result`: that prints the backtrace of the error, and this program runs by the thousand.
+    run().unwrap_or_else(|error| {
+        eprintln!("recorder: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let Some(kind) = herd::Kind::from_args(&args)? {
-        return kind.be().map(|()| ExitCode::SUCCESS);
+        kind.be();
+        return Ok(ExitCode::SUCCESS);
     }
     if args.first().is_some_and(|arg| arg == meter::LAUNCH) {
         return meter::launch(&args[1..]).map(|()| ExitCode::SUCCESS);

@@ -131,10 +131,11 @@ impl Bench {
         say(&format!("starting {} idle processes", self.herd));
         herd.resize(self.herd)?;
         let run = self.against_rivals(table, "idle", &mut herd, (Target::AtMost(3.0), Target::AtMost(1.0 / 6.0)))?;
-        table
-            .add("idle: bytes per process and sample", run.bytes())
-            .target(Target::AtMost(1.5))
-            .note(format!("{:.2} of it the full sample each {}", run.full_bytes(), FULL_EVERY.0));
+        table.add("idle: bytes per process and sample", run.bytes()).target(Target::AtMost(1.5)).note(format!(
+            "{:.2} of it the full sample each {}",
+            run.full_bytes(),
+            FULL_EVERY.0
+        ));
         remembered(table, &format!("{} idle", herd.len()), &run, 40.0);
         self.full_samples(table, &run)
     }
@@ -149,9 +150,11 @@ impl Bench {
         let (full, seen) = (ticks.iter().filter(|tick| tick.full).count(), ticks.iter().map(|tick| tick.seen).sum());
         let us = Reading { cpu: window.cpu, samples: ticks.len() as u64, seen }.us();
         let adds = (us - idle.reading.us()) / FULL_EVERY.1;
-        table
-            .add("idle: a full sample, us per process", (full > 0).then_some(us))
-            .note(format!("{full} of {} full; each {} it adds {adds:.3} us to every sample", ticks.len(), FULL_EVERY.0));
+        table.add("idle: a full sample, us per process", (full > 0).then_some(us)).note(format!(
+            "{full} of {} full; each {} it adds {adds:.3} us to every sample",
+            ticks.len(),
+            FULL_EVERY.0
+        ));
         Ok(())
     }
 
