@@ -149,12 +149,13 @@ impl Bench {
         let ticks = window.ticks(&psmond.stop()?);
         let (full, seen) = (ticks.iter().filter(|tick| tick.full).count(), ticks.iter().map(|tick| tick.seen).sum());
         let us = Reading { cpu: window.cpu, samples: ticks.len() as u64, seen }.us();
-        let adds = (us - idle.reading.us()) / FULL_EVERY.1;
-        table.add("idle: a full sample, us per process", (full > 0).then_some(us)).note(format!(
-            "{full} of {} full; each {} it adds {adds:.3} us to every sample",
-            ticks.len(),
-            FULL_EVERY.0
-        ));
+        let note = if full == 0 {
+            "no full sample came".to_owned()
+        } else {
+            let adds = (us - idle.reading.us()) / FULL_EVERY.1;
+            format!("{full} of {} samples full; each {} it adds {adds:.3} us to every sample", ticks.len(), FULL_EVERY.0)
+        };
+        table.add("idle: a full sample, us per process", (full > 0).then_some(us)).note(note);
         Ok(())
     }
 
