@@ -46,8 +46,9 @@ impl Table {
         Entry(&mut self.rows[at])
     }
 
+    /// Targets not met; one that could not be measured is not met.
     pub(crate) fn missed(&self) -> usize {
-        self.rows.iter().filter(|row| row.verdict() == "OVER").count()
+        self.rows.iter().filter(|row| matches!(row.verdict(), "OVER" | "not had")).count()
     }
 
     pub(crate) fn render(&self) -> String {
