@@ -19,6 +19,7 @@
 //! `observer::samplers::ps` makes a row of it, `journal::changes` decides whether that row says anything new,
 //! `journal::text` writes it, and `journal::reader` reads it back.
 
+pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod journal;

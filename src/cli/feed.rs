@@ -1,0 +1,96 @@
+//! Where a view gets its records. A view asks a [`Feed`] and cannot tell whether they come from the kernel or
+//! from the journal.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use super::Failure;
+use crate::observer::readers::Readers;
+use crate::observer::round::{Round, World};
+use crate::observer::samplers::ps::{PsSampler, Rows, Selection};
+use crate::record::scrub::Scrubber;
+use crate::source::limits;
+use crate::source::procdir::Proc;
+
+/// The longest that slow answers of the kernel are waited for.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Something that gives samples.
+pub trait Feed {
+    /// The table at one moment.
+    ///
+    /// # Errors
+    /// It could not be read.
+    fn sample(&mut self) -> Result<Rows, Failure>;
+}
+
+/// The kernel, now.
+#[derive(Debug)]
+pub struct Live {
+    world: World,
+    sampler: PsSampler,
+    ready: Receiver<()>,
+    /// How long CPU is measured for a sample.
+    interval: Duration,
+    looked: Option<Instant>,
+}
+
+impl Live {
+    /// Opens `/proc`.
+    ///
+    /// # Errors
+    /// It could not be opened.
+    pub fn new(proc: &Path, selection: Selection, scrubber: Scrubber, interval: Duration) -> Result<Self, Failure> {
+        let opened = Proc::open(proc).map_err(|error| {
+            Failure::System(format!("{} could not be opened: {error}. Mount it, or there is nothing to show.", proc.display()))
+        })?;
+        let proc = Arc::new(opened);
+        let (tell, ready) = mpsc::channel();
+        let readers = Readers::start(
+            Arc::clone(&proc),
+            Box::new(move || {
+                let _ = tell.send(());
+            }),
+        );
+        let may_keep = if interval.is_zero() { 0 } else { usize::try_from(limits::raise_open_files().saturating_sub(64)).unwrap_or(0) };
+        let sampler = PsSampler::new(selection);
+        let mut world = World::new(proc, readers, scrubber, may_keep);
+        world.details = sampler.needs();
+        Ok(Self { world, sampler, ready, interval, looked: None })
+    }
+
+    fn round(&mut self) -> Result<Round, Failure> {
+        let mut round = Round::begin(&mut self.world, self.looked.is_none())?;
+        while !round.advance(&mut self.world, Instant::now() + PATIENCE) {}
+        let until = Instant::now() + PATIENCE;
+        loop {
+            self.world.absorb(&mut round.touched);
+            let now = Instant::now();
+            if !self.world.readers.outstanding() || now >= until {
+                break;
+            }
+            let wake = self.world.readers.deadline().map_or(until, |deadline| deadline.min(until));
+            let _ = self.ready.recv_timeout(wake.saturating_duration_since(now));
+            self.world.readers.expire(Instant::now());
+        }
+        self.looked = Some(Instant::now());
+        Ok(round)
+    }
+}
+
+impl Feed for Live {
+    fn sample(&mut self) -> Result<Rows, Failure> {
+        if self.looked.is_none() && !self.interval.is_zero() {
+            self.round()?;
+        }
+        if let Some(looked) = self.looked {
+            std::thread::sleep(self.interval.saturating_sub(looked.elapsed()));
+        }
+        let mut round = self.round()?;
+        // Everyone is shown, and whoever did not run used no CPU: each row is made anew.
+        round.touched = self.world.table.iter().map(|process| process.id.pid).collect();
+        Ok(self.sampler.rows(&mut self.world, &mut round, true))
+    }
+}

@@ -1,0 +1,96 @@
+//! psmon, the tool: one file a command.
+//!
+//! * [`feed`]: where a view gets its records; it cannot tell whether they are live or from the journal.
+//! * [`table`]: how people see them.
+
+pub mod config;
+pub mod doctor;
+pub mod feed;
+pub mod ps;
+pub mod table;
+pub mod verify;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Shows what psmond records: the processes of this machine.
+#[derive(Debug, Parser)]
+#[command(name = "psmon", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit status: 0 done; 1 the answer is no (nothing matched, damage found); 2 command line or config wrong; 3 the system refused."
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The process table, now.
+    Ps(ps::Arguments),
+    /// Is the journal whole?
+    Verify(verify::Arguments),
+    /// The config: as it is in force here, as it is by default, or whether a file is right.
+    Config(config::Arguments),
+    /// What psmon can see on this machine, what it loses where it cannot, and the mend.
+    Doctor(doctor::Arguments),
+}
+
+/// What a command answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Done.
+    Yes,
+    /// Nothing matched, or something is damaged.
+    No,
+}
+
+/// Why a command could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command line or the config is wrong.
+    #[error("{0}")]
+    Config(String),
+    /// The system refused.
+    #[error("{0}")]
+    System(String),
+    /// Nobody reads what we write: no reason to complain.
+    #[error("standard output was closed")]
+    Closed,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::Closed } else { Self::System(error.to_string()) }
+    }
+}
+
+/// The program: parses the command line, runs, answers with the exit status.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let result = match arguments.command {
+        Command::Ps(arguments) => ps::run(&arguments, &mut out),
+        Command::Verify(arguments) => verify::run(&arguments, &mut out),
+        Command::Config(arguments) => config::run(&arguments, &mut out),
+        Command::Doctor(arguments) => doctor::run(&arguments, &mut out),
+    };
+    match result.and_then(|answer| Ok(out.flush().map(|()| answer)?)) {
+        Ok(Answer::Yes) | Err(Failure::Closed) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(1),
+        Err(failure) => {
+            complain(&failure);
+            ExitCode::from(if matches!(failure, Failure::Config(_)) { 2 } else { 3 })
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "what a command says besides its answer")]
+fn complain(what: &impl std::fmt::Display) {
+    eprintln!("psmon: {what}");
+}

@@ -1,0 +1,138 @@
+//! How people see records: columns as wide as what is in them, memory scaled unless asked otherwise.
+
+use std::io::{self, IsTerminal as _, Write};
+
+use crate::journal::{json, text};
+use crate::record::schema::{Column, Columns, Kind};
+use crate::record::value::Value;
+
+/// Bytes as people say them: `9.2M`; powers of 1024.
+#[must_use]
+pub fn scaled(bytes: i64) -> String {
+    const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];
+    if bytes.unsigned_abs() < 1024 {
+        return bytes.to_string();
+    }
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let mut value = bytes as f64;
+    let mut unit = "";
+    for next in UNITS {
+        if value.abs() < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if value.abs() < 9.95 { format!("{value:.1}{unit}") } else { format!("{value:.0}{unit}") }
+}
+
+/// Prints a table with a header line. On a terminal, lines end at its edge.
+///
+/// # Errors
+/// The output took it not.
+pub fn print(columns: &Columns, rows: &[Vec<Value>], exact: bool, out: &mut impl Write) -> io::Result<()> {
+    let cells: Vec<Vec<Vec<u8>>> =
+        rows.iter().map(|row| columns.iter().zip(row).map(|(column, value)| cell(column, value, exact)).collect()).collect();
+    let width = |at: usize, column: &Column| {
+        let longest = cells.iter().map(|row| shown_width(&row[at])).max().unwrap_or(0);
+        longest.max(column.name.len()).min(40.max(column.name.len()))
+    };
+    let widths: Vec<usize> = columns.iter().enumerate().map(|(at, column)| width(at, column)).collect();
+    let edge = terminal_width();
+    let header: Vec<Vec<u8>> = columns.iter().map(|column| column.name.to_ascii_uppercase().into_bytes()).collect();
+    for row in std::iter::once(&header).chain(&cells) {
+        let mut line = Vec::new();
+        for (at, (column, cell)) in columns.iter().zip(row).enumerate() {
+            if at > 0 {
+                line.push(b' ');
+            }
+            let missing = widths[at].saturating_sub(shown_width(cell));
+            let last = at + 1 == columns.len();
+            if column.kind.is_number() {
+                line.resize(line.len() + missing, b' ');
+                line.extend_from_slice(cell);
+            } else {
+                line.extend_from_slice(cell);
+                if !last {
+                    line.resize(line.len() + missing, b' ');
+                }
+            }
+        }
+        if let Some(edge) = edge {
+            cut(&mut line, edge);
+        }
+        line.push(b'\n');
+        out.write_all(&line)?;
+    }
+    Ok(())
+}
+
+/// Prints one JSON object a line.
+///
+/// # Errors
+/// The output took it not.
+pub fn print_json(columns: &Columns, rows: &[Vec<Value>], out: &mut impl Write) -> io::Result<()> {
+    let mut line = Vec::new();
+    for row in rows {
+        line.clear();
+        json::write_row(None, columns, None, row, &mut line);
+        out.write_all(&line)?;
+    }
+    Ok(())
+}
+
+fn cell(column: &Column, value: &Value, exact: bool) -> Vec<u8> {
+    match value {
+        Value::Int(bytes) if column.kind == Kind::Bytes && !exact => scaled(*bytes).into_bytes(),
+        _ => {
+            let mut cell = Vec::new();
+            text::write_value(column, value, &mut cell);
+            cell
+        }
+    }
+}
+
+fn shown_width(cell: &[u8]) -> usize {
+    cell.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
+}
+
+fn cut(line: &mut Vec<u8>, edge: usize) {
+    let ends = line.iter().enumerate().filter(|(_, byte)| **byte & 0xc0 != 0x80).map(|(at, _)| at).nth(edge);
+    if let Some(end) = ends {
+        line.truncate(end);
+    }
+    while line.last() == Some(&b' ') {
+        line.pop();
+    }
+}
+
+fn terminal_width() -> Option<usize> {
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::stream::Stream;
+
+    #[test]
+    fn bytes_are_said_with_two_or_three_digits() {
+        let said = [0, 1023, 1024, 9_646_899, 10_485_760, 1 << 40, 5_000_000_000].map(scaled);
+        assert_eq!(said, ["0", "1023", "1.0K", "9.2M", "10M", "1.0T", "4.7G"]);
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let columns = Columns::for_view(Stream::Ps, &["pid", "user", "rss"]).unwrap();
+        let rows = [
+            vec![Value::Int(1), Value::word(b"root"), Value::Int(9_646_899)],
+            vec![Value::Int(12345), Value::word("jürgen".as_bytes()), Value::Refused],
+        ];
+        let mut out = Vec::new();
+        print(&columns, &rows, false, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "  PID USER    RSS\n    1 root   9.2M\n12345 jürgen    ?\n");
+    }
+}
