@@ -47,7 +47,8 @@ fn used(text: &str) -> Vec<String> {
     let mut rooms = Vec::new();
     for (at, _) in text.match_indices("crate::") {
         let rest = &text[at + 7..];
-        let word = |text: &str| text.trim_start().chars().take_while(|symbol| symbol.is_ascii_lowercase() || *symbol == '_').collect::<String>();
+        let word =
+            |text: &str| text.trim_start().chars().take_while(|symbol| symbol.is_ascii_lowercase() || *symbol == '_').collect::<String>();
         if let Some(list) = rest.strip_prefix('{') {
             let list = list.split("};").next().unwrap();
             rooms.extend(list.split(',').map(word));
@@ -91,7 +92,11 @@ fn unsafe_code_is_in_source_only_and_says_why() {
         for file in files {
             let text = std::fs::read_to_string(&file).unwrap();
             let lines: Vec<&str> = text.lines().collect();
-            for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl")) {
+            for (at, line) in lines
+                .iter()
+                .enumerate()
+                .filter(|(_, line)| line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl"))
+            {
                 assert_eq!(room, "source", "{}:{}", file.display(), at + 1);
                 let before = &lines[at.saturating_sub(4)..at];
                 assert!(before.iter().any(|line| line.contains("// SAFETY:")), "{}:{}: {line}", file.display(), at + 1);

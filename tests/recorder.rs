@@ -80,14 +80,21 @@ fn zombies_stay_and_kernel_threads_are_asked_for() {
     let recorder = place.start();
     let mut zombie = None;
     until("a zombie", || {
-        zombie = place.ps().rows().into_iter().find(|row| row.get("state") == &Value::word(b"Z") && row.number("ppid") == i64::from(parent.pid()));
+        zombie = place
+            .ps()
+            .rows()
+            .into_iter()
+            .find(|row| row.get("state") == &Value::word(b"Z") && row.number("ppid") == i64::from(parent.pid()));
         zombie.is_some()
     });
     let zombie = zombie.unwrap();
     assert!(matches!(zombie.get("cmd"), Value::Cmd(cmd) if matches!(&**cmd, Cmd::Comm(_))), "{zombie:?}");
     let kthreadd = &place.ps().rows_of(2)[0];
     assert_eq!(kthreadd.get("cmd"), &Value::Cmd(Cmd::Comm(b"kthreadd".as_slice().into()).into()));
-    assert_eq!((kthreadd.get("rss"), kthreadd.get("program"), kthreadd.get("swap")), (&Value::Absent, &Value::Absent, &Value::Absent));
+    assert_eq!(
+        (kthreadd.get("rss"), kthreadd.get("program"), kthreadd.get("swap")),
+        (&Value::Absent, &Value::Absent, &Value::Absent)
+    );
     assert_eq!(recorder.stop(), 0);
     let text = std::fs::read_to_string(place.file("ps.log")).unwrap();
     assert!(text.contains(" [kthreadd]\n"));
@@ -100,7 +107,9 @@ fn an_exec_and_a_new_name_show_in_the_next_samples_without_events() {
     let recorder = place.start();
     until("the shell's row", || place.ps().rows_of(child.pid()).iter().any(|row| row.word("program") == b"bash"));
     std::io::Write::write_all(&mut child.0.stdin.take().unwrap(), b"go\n").unwrap();
-    until("the row after the exec", || place.ps().rows_of(child.pid()).last().is_some_and(|row| row.get("cmd") == &cmd(&[b"renamed", b"1003"])));
+    until("the row after the exec", || {
+        place.ps().rows_of(child.pid()).last().is_some_and(|row| row.get("cmd") == &cmd(&[b"renamed", b"1003"]))
+    });
     let rows = place.ps().rows_of(child.pid());
     assert_eq!(rows.last().unwrap().word("program"), b"sleep");
     assert_eq!(rows.first().unwrap().number("start"), rows.last().unwrap().number("start"), "an exec is no birth");
@@ -128,11 +137,16 @@ fn hostile_names_and_arguments_forge_nothing() {
     let victims: Vec<Victim> = lists
         .iter()
         .map(|list| {
-            let args = list[1..].iter().map(|arg| std::os::unix::ffi::OsStrExt::from_bytes(arg)).map(|arg: &std::ffi::OsStr| arg.to_owned());
+            let args =
+                list[1..].iter().map(|arg| std::os::unix::ffi::OsStrExt::from_bytes(arg)).map(|arg: &std::ffi::OsStr| arg.to_owned());
             // A shell that was given no script reads standard input, whatever its argv says; -s lets arguments follow.
             let mut command = Command::new("sleep");
             command.arg0(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(list[0]));
-            if list.len() == 1 { command.arg("1004") } else { command.args(["1004"]) };
+            if list.len() == 1 {
+                command.arg("1004")
+            } else {
+                command.args(["1004"])
+            };
             let _ = args;
             Victim::spawn(command.stdin(Stdio::null()))
         })
@@ -162,7 +176,9 @@ fn a_process_that_renames_itself_to_a_journal_line_forges_nothing() {
         let place = Place::new("ps:columns = [\"pid\", \"comm\", \"cmd\"]\n");
         let script = format!("printf '{}' > /proc/$$/comm; read line", name.iter().map(|byte| format!("\\{byte:03o}")).collect::<String>());
         let child = Victim::spawn(Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()));
-        until("its name", || std::fs::read(format!("/proc/{}/comm", child.pid())).unwrap_or_default().strip_suffix(b"\n") == Some(name));
+        until("its name", || {
+            std::fs::read(format!("/proc/{}/comm", child.pid())).unwrap_or_default().strip_suffix(b"\n") == Some(name)
+        });
         let recorder = place.start();
         until("its row", || !place.ps().rows_of(child.pid()).is_empty());
         assert_eq!(recorder.stop(), 0);
@@ -174,7 +190,8 @@ fn a_process_that_renames_itself_to_a_journal_line_forges_nothing() {
 #[test]
 fn secrets_are_scrubbed_and_setproctitle_is_seen() {
     let place = Place::new("");
-    let child = Victim::spawn(Command::new("sh").args(["-c", "read line", "x", "--password=hunter2", "--token", "abcdef"]).stdin(Stdio::piped()));
+    let child =
+        Victim::spawn(Command::new("sh").args(["-c", "read line", "x", "--password=hunter2", "--token", "abcdef"]).stdin(Stdio::piped()));
     let recorder = place.start();
     until("its row", || !place.ps().rows_of(child.pid()).is_empty());
     assert_eq!(recorder.stop(), 0);
@@ -207,7 +224,12 @@ fn the_same_segment_is_gone_on_with_after_a_stop_and_after_kill_9() {
 
 #[test]
 fn a_torn_tail_is_marked_and_recording_goes_on_in_the_same_file() {
-    for tail in [&b"2026-11-20T00:00:00.000+00:00 1 1 half a row"[..], b"\0\0\0\0\0\0\0\0", b"#tick 2026-11-20T00:00:00.000+00:00 seq=9 crc=00000000\n", b"\xff\n\n\n"] {
+    for tail in [
+        &b"2026-11-20T00:00:00.000+00:00 1 1 half a row"[..],
+        b"\0\0\0\0\0\0\0\0",
+        b"#tick 2026-11-20T00:00:00.000+00:00 seq=9 crc=00000000\n",
+        b"\xff\n\n\n",
+    ] {
         let place = Place::new("");
         let recorder = place.start();
         place.wait_for_ticks(2);
@@ -258,7 +280,10 @@ fn named_columns_and_their_order() {
     let recorder = place.start_command(command);
     let segment = place.wait_for_ticks(1);
     assert_eq!(recorder.stop(), 0);
-    assert_eq!(segment.header.as_ref().unwrap().columns.join(" "), "time start pid ppid user rss vsz cpu_pct cpu_s wchan started cmd");
+    assert_eq!(
+        segment.header.as_ref().unwrap().columns.join(" "),
+        "time start pid ppid user rss vsz cpu_pct cpu_s wchan started cmd"
+    );
     let first = segment.ticks().next().unwrap().time;
     let sizes: Vec<i64> = segment.rows().iter().filter(|row| row.time == first).map(|row| row.number("rss")).collect();
     assert!(sizes.len() > 1 && sizes.is_sorted_by(|one, other| one >= other), "{sizes:?}");

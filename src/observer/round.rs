@@ -367,6 +367,8 @@ impl Round {
             process.facts.exe = Reading::Absent;
         }
         process.facts.program = program(&process);
+        process.cgroup_reads =
+            cgroup_reads_due(process.id.start, clock::boottime_ns() / (1_000_000_000 / world.machine.hz.max(1)).max(1), world.machine.hz);
         self.want(wants | world.details | swap_wants(world.swap, &process), &mut process);
         if let Some(before) = world.table.insert(process) {
             self.ended.push((before.id, before.ps.visible));
@@ -524,12 +526,20 @@ impl Round {
         if process.cgroup_reads >= 2 {
             return;
         }
-        let age_s = boot_ticks.saturating_sub(process.id.start) / hz;
-        let due = if age_s >= 10 { 2 } else { u8::from(age_s >= 1) };
+        let due = cgroup_reads_due(process.id.start, boot_ticks, hz);
         if due > process.cgroup_reads {
             process.cgroup_reads = due;
             self.want(Wants::CGROUP, process);
         }
+    }
+}
+
+/// How often the control group of a process of this age is read after its discovery.
+fn cgroup_reads_due(start: u64, boot_ticks: u64, hz: u64) -> u8 {
+    match boot_ticks.saturating_sub(start) / hz.max(1) {
+        0 => 0,
+        1..10 => 1,
+        _ => 2,
     }
 }
 

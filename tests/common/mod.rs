@@ -143,7 +143,12 @@ impl Place {
 
     /// What all segments of ps say, the oldest first.
     pub fn all_ps(&self) -> Vec<Segment> {
-        let mut names: Vec<Name> = psmon::journal::directory::list(&self.logs()).unwrap().into_iter().map(|found| found.name).filter(|name| name.stream == "ps").collect();
+        let mut names: Vec<Name> = psmon::journal::directory::list(&self.logs())
+            .unwrap()
+            .into_iter()
+            .map(|found| found.name)
+            .filter(|name| name.stream == "ps")
+            .collect();
         names.sort_by_key(|name| (name.date.is_none(), name.date, name.number));
         names.iter().map(|name| Segment::read(&self.logs(), name)).collect()
     }
@@ -341,7 +346,12 @@ impl Segment {
         let seqs: Vec<u64> = segments.iter().flat_map(Self::ticks).map(|tick| tick.count("seq").unwrap()).collect();
         assert!(!seqs.is_empty(), "there is no sample at all");
         for pair in seqs.windows(2) {
-            assert_eq!(pair[1], pair[0] + 1, "seq of {:?}: {seqs:?}", segments.iter().map(|segment| &segment.name).collect::<Vec<_>>());
+            assert_eq!(
+                pair[1],
+                pair[0] + 1,
+                "seq of {:?}: {seqs:?}",
+                segments.iter().map(|segment| &segment.name).collect::<Vec<_>>()
+            );
         }
     }
 }
