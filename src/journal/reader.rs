@@ -176,6 +176,11 @@ impl Reader {
                 self.name_columns(header.columns.clone());
             }
             Some(Line::Columns(columns)) => self.name_columns(columns.clone()),
+            Some(Line::Help(help)) => {
+                if let Some(header) = &mut self.header {
+                    header.help.clone_from(help);
+                }
+            }
             _ => {}
         }
         parsed
