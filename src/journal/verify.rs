@@ -113,6 +113,8 @@ impl Segment<'_> {
         let mut first_tick = true;
         // Of the sample under way: its rows, the first damaged line, and where it began.
         let (mut rows, mut gone, mut wrong, mut began) = (0_u64, 0_u64, None::<u64>, 0_u64);
+        // Ticks that do not check are damage, unless a start marked them as part of a torn tail.
+        let mut suspect: Vec<Finding> = Vec::new();
         let mut last_time: Option<Moment> = None;
         let mut set_back = false;
         while let Some(raw) = lines.read()? {
@@ -121,6 +123,7 @@ impl Segment<'_> {
                     let finding = self.finding(began, format!("a torn tail was marked at a start ({text}); its rows belong to no sample"));
                     self.report.torn.push(finding);
                 }
+                suspect.clear();
                 (rows, gone, wrong, began) = (0, 0, None, raw.offset + raw.bytes.len() as u64 + 1);
                 continue;
             }
@@ -147,11 +150,15 @@ impl Segment<'_> {
                 }
                 (Some(Line::Tick(tick)), _) => {
                     if !raw.checks {
-                        self.damage(
+                        suspect.push(self.finding(
                             began,
                             format!("the sample of {} does not check: its bytes are not those that were written", tick.time),
-                        );
-                    } else if let Some(at) = wrong {
+                        ));
+                        (rows, gone, wrong) = (0, 0, None);
+                        continue;
+                    }
+                    self.report.damage.append(&mut suspect);
+                    if let Some(at) = wrong {
                         self.damage(at, "a line is none of the journal's".to_owned());
                     } else {
                         self.report.samples += 1;
@@ -194,6 +201,7 @@ impl Segment<'_> {
         }
         let end = lines.offset();
         self.report.bytes += end;
+        self.report.damage.append(&mut suspect);
         if rows > 0 || gone > 0 || wrong.is_some() {
             let what = format!("{} bytes after the last tick belong to no sample", end - began);
             if self.live {
