@@ -1,6 +1,6 @@
 //! A psmond under test, its directory, and what its journal says. Every wait is for a fact.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // helpers of tests are tests, and no test uses all
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // helpers of tests are tests, and no test uses all
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
