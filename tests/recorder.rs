@@ -270,7 +270,7 @@ fn a_lost_or_damaged_state_keeps_nobody_from_recording() {
 fn named_columns_and_their_order() {
     let place = Place::new("");
     let mut command = place.command();
-    command.args(["-o", "pid,ppid,user,rss,vsz,pcpu,time+,wchan,lstart,args", "--sort", "-rss"]);
+    command.args(["-o", "pid,ppid,user,rss,vsz,pcpu,time,wchan,lstart,args", "--sort", "-rss"]);
     let recorder = place.start_command(command);
     let segment = place.wait_for_ticks(1);
     assert_eq!(recorder.stop(), 0);

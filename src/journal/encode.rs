@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_sample_reads_as_the_contract_shows_it() {
-        let columns = Columns::for_journal(Stream::Ps, &["time", "pid", "start", "user", "cpu_pct", "rss", "cmd"]).unwrap();
+        let columns = Columns::for_journal(Stream::Ps, &["pid", "start", "user", "cpu_pct", "rss", "cmd"]).unwrap();
         let time = Moment { unix_ns: 1_795_190_530_000_000_000, offset_s: 3600 };
         let mut when = Vec::new();
         time.write(3, &mut when);

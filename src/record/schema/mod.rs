@@ -124,6 +124,14 @@ pub fn find(stream: Stream, word: &str) -> Option<&'static Column> {
     all.iter().find(|column| matches(column.name)).or_else(|| all.iter().find(|column| column.aliases.iter().any(|alias| matches(alias))))
 }
 
+/// Finds a column as people name it: `time` is ps's name for the CPU time, and the journal's own `time` leads every
+/// row whether it is named or not.
+#[must_use]
+pub fn said(stream: Stream, word: &str) -> Option<&'static Column> {
+    let cpu_time = word.eq_ignore_ascii_case("time").then(|| find(stream, "cpu_s")).flatten();
+    cpu_time.or_else(|| find(stream, word))
+}
+
 /// A column nobody knows.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 #[error("'{word}' is not a column of {stream}{}; the columns are {}", hint(nearest), columns(*stream).iter().map(|column| column.name).collect::<Vec<_>>().join(", "))]
@@ -191,7 +199,7 @@ impl Columns {
         let mut list: Vec<&'static Column> = Vec::new();
         for word in words {
             let word = word.as_ref();
-            let column = find(stream, word).ok_or_else(|| unknown(stream, word))?;
+            let column = said(stream, word).ok_or_else(|| unknown(stream, word))?;
             if !list.contains(&column) {
                 list.push(column);
             }
@@ -265,7 +273,7 @@ impl SortKey {
             Some(name) => (true, name),
             None => (false, word.strip_prefix('+').unwrap_or(word)),
         };
-        find(stream, name).map(|column| Self { column, descending }).ok_or_else(|| unknown(stream, name))
+        said(stream, name).map(|column| Self { column, descending }).ok_or_else(|| unknown(stream, name))
     }
 }
 
@@ -350,6 +358,7 @@ mod tests {
         let words = ["args", "pid", "%cpu", "pcpu", "RSS"];
         assert_eq!(Columns::for_journal(Stream::Ps, &words).unwrap().names(), "time start pid cpu_pct rss cmd");
         assert_eq!(Columns::for_view(Stream::Ps, &words).unwrap().names(), "pid cpu_pct rss cmd");
+        assert_eq!(Columns::for_journal(Stream::Ps, &["pid", "time"]).unwrap().names(), "time start pid cpu_s");
     }
 
     #[test]
