@@ -24,8 +24,9 @@ use crate::source::procdir::Proc;
 
 /// The longest a slice of a round may take.
 const SLICE: Duration = Duration::from_millis(5);
-/// The longest a sample waits for the readers.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The longest a sample waits for the readers, and never longer than half its interval. One target that does not
+/// answer holds it up for the deadline of one read only; thousands of births at once may take their time.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How often the facts of the header are looked at.
 const FACTS_EVERY: Duration = Duration::from_secs(10);
 /// How often a census is taken.
@@ -302,6 +303,7 @@ impl Loop {
         let mut touched = std::mem::take(&mut round.touched);
         self.await_readers(&mut touched, PATIENCE.min(interval / 2));
         round.touched = touched;
+        self.say_what_is_refused(due, &mut notes);
         let made = self.sampler.rows(&mut self.world, &mut round, full);
         let mut counts = made.counts;
         counts.late_ms = u64::try_from(tick.late_ns / 1_000_000).unwrap_or(0);
@@ -335,6 +337,20 @@ impl Loop {
         }
         if self.last_census.is_none_or(|at| at.elapsed() >= CENSUS_EVERY) {
             self.census();
+        }
+    }
+
+    /// Once: how much of the machine this user may not see.
+    fn say_what_is_refused(&self, due: Moment, notes: &mut Vec<Note>) {
+        if self.last_full.is_some() {
+            return;
+        }
+        let refused = self.world.table.iter().filter(|process| process.facts.exe == Reading::Refused).count();
+        // Some single process is refused even to root.
+        if refused > 2 {
+            let all = self.world.table.len();
+            tracing::warn!(target: "observer", "The executables of {refused} of {all} processes may not be read by this user: their program is their own name. psmon doctor names the mend.");
+            notes.push(Note::new(due, NoteKind::Degraded).with("what", "exe").with("refused", refused).with("of", all));
         }
     }
 
