@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -10,6 +11,7 @@ use super::{Answer, Failure};
 use crate::config::{self, Overrides, Sources};
 use crate::journal::lock;
 use crate::source::capability::Capability;
+use crate::source::connector::Connector;
 use crate::source::procdir::Proc;
 use crate::source::{ReadError, clock, host, limits};
 
@@ -101,6 +103,7 @@ fn kernel(proc: &Proc) -> Vec<Finding> {
             lost: "the gate: every process is read at every tick, and CPU time is in clock ticks",
             mend: "run psmond in the pid namespace whose processes it records, with its own /proc",
         },
+        events(),
         Finding {
             what: "births since boot",
             here: host::processes(&stat).is_some(),
@@ -131,6 +134,18 @@ fn kernel(proc: &Proc) -> Vec<Finding> {
             mend: "boot with psi=1",
         },
     ]
+}
+
+/// Only an acknowledgement proves that the kernel tells us of events.
+fn events() -> Finding {
+    let listened = Connector::listen(Duration::from_secs(1));
+    Finding {
+        what: "process events",
+        here: listened.is_ok(),
+        seen: listened.map_or_else(|error| error.to_string(), |_| "the kernel acknowledged a listener".to_owned()),
+        lost: "births and ends between two samples, as soon as psmond records events: until then nothing",
+        mend: "run in the machine's first pid, user and network namespace; before Linux 6.6 give CAP_NET_ADMIN",
+    }
 }
 
 /// How much of the others this user may read.

@@ -71,3 +71,122 @@ impl Changes {
         self.written.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::ledger::{Facts, Why};
+    use crate::record::moment::Moment;
+    use crate::record::sample::Counts;
+    use crate::record::stream::Stream;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    fn columns() -> Columns {
+        Columns::for_journal(Stream::Ps, &["pid", "start", "state", "cpu_pct", "cpu_s", "rss", "min_flt", "user"]).unwrap()
+    }
+
+    fn sample(full: bool, rows: Vec<Row>, left: Vec<Left>) -> Sample {
+        let facts = Facts {
+            host: String::new(),
+            boot: String::new(),
+            pidns: String::new(),
+            tz: String::new(),
+            hz: 100,
+            page: 4096,
+            cpus: 1,
+            version: String::new(),
+        };
+        let due = Moment { unix_ns: 0, offset_s: 0 };
+        Sample {
+            stream: Stream::Ps,
+            facts: Arc::new(facts),
+            columns: columns(),
+            due,
+            full,
+            rows,
+            left,
+            counts: Counts::default(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn row(pid: u32, values: (u8, i64, i64, i64, i64, u8)) -> Row {
+        let (state, pct, cpu, rss, faults, user) = values;
+        let id = Identity { pid, start: 1 };
+        let state = [b"R", b"S", b"D"][usize::from(state % 3)];
+        let user = if user == 0 { Value::Refused } else { Value::word(&[b'a' + user % 3]) };
+        let values = [
+            Value::Int(pid.into()),
+            Value::Int(1),
+            Value::word(state),
+            Value::Fixed(pct),
+            Value::Fixed(cpu),
+            Value::Int(rss),
+            Value::Int(faults),
+            user,
+        ];
+        Row { id, values: values.into() }
+    }
+
+    type Values = (u8, i64, i64, i64, i64, u8);
+
+    fn values() -> impl Strategy<Value = Values> {
+        (any::<u8>(), 0_i64..100, 0_i64..5000, 0_i64..10_000_000, 0_i64..100, 0_u8..4)
+    }
+
+    proptest! {
+        // For any course of the table: what a reader rebuilds from the news is the table, to within the thresholds;
+        // nothing is written that differs from what was written by less; nothing unchanged is written twice.
+        #[test]
+        fn the_table_can_be_rebuilt(course in proptest::collection::vec((any::<bool>(), proptest::collection::btree_map(1_u32..6, values(), 0..6)), 1..30)) {
+            let columns = columns();
+            let mut changes = Changes::new(&columns, &BTreeMap::new());
+            let mut rebuilt: BTreeMap<Identity, Box<[Value]>> = BTreeMap::new();
+            let mut before: BTreeMap<u32, Values> = BTreeMap::new();
+            for (at, (full, table)) in course.into_iter().enumerate() {
+                let full = full || at == 0;
+                let left: Vec<Left> = before.keys().filter(|pid| !table.contains_key(pid)).map(|pid| Left { id: Identity { pid: *pid, start: 1 }, why: Why::Exit }).collect();
+                // Between full samples only what was touched is handed on: here, what differs at all.
+                let touched = table.iter().filter(|(pid, values)| full || before.get(pid) != Some(values));
+                let rows: Vec<Row> = touched.map(|(pid, values)| row(*pid, *values)).collect();
+                let mut sample = sample(full, rows, left.clone());
+                let news = changes.news(&mut sample);
+                prop_assert_eq!(news.left.len(), left.len());
+                if full {
+                    rebuilt.clear();
+                }
+                for gone in &news.left {
+                    rebuilt.remove(&gone.id);
+                }
+                for row in &news.rows {
+                    if !full && let Some(written) = rebuilt.get(&row.id) {
+                        let differs = columns.iter().skip(1).zip(written.iter().zip(&row.values)).any(|(column, (old, new))| schema::differs(column, None, old, new));
+                        prop_assert!(differs, "a row that says nothing new");
+                    }
+                    rebuilt.insert(row.id, row.values.clone());
+                }
+                prop_assert_eq!(rebuilt.keys().map(|id| id.pid).collect::<Vec<_>>(), table.keys().copied().collect::<Vec<_>>());
+                for (pid, values) in &table {
+                    let now = row(*pid, *values);
+                    for (column, (written, now)) in columns.iter().skip(1).zip(rebuilt[&now.id].iter().zip(&now.values)) {
+                        prop_assert!(!schema::differs(column, None, written, now), "{}: {written:?} is shown, {now:?} is true", column.name);
+                    }
+                }
+                before = table;
+            }
+        }
+    }
+
+    #[test]
+    fn own_thresholds_are_used() {
+        let columns = columns();
+        let own = BTreeMap::from([("rss".to_owned(), 0.0)]);
+        for (thresholds, rows) in [(BTreeMap::new(), 0), (own, 1)] {
+            let mut changes = Changes::new(&columns, &thresholds);
+            changes.news(&mut sample(true, vec![row(1, (0, 0, 0, 1_000_000, 0, 1))], Vec::new()));
+            let news = changes.news(&mut sample(false, vec![row(1, (0, 0, 0, 1_000_001, 0, 1))], Vec::new()));
+            assert_eq!(news.rows.len(), rows);
+        }
+    }
+}

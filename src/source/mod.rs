@@ -7,6 +7,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod clock;
 pub mod cmdline;
+pub mod connector;
 pub mod host;
 pub mod io;
 pub mod limits;
