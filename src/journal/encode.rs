@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(
             rest,
             [
-                "2026-11-20T17:02:10.000+01:00   1234   8839201 www-data    12.3    48234496 'nginx: worker process",
+                "2026-11-20T17:02:10.000+01:00   1234  8839201 www-data  12.3   48234496 'nginx: worker process",
                 "#gone 2026-11-20T17:02:10.000+01:00 1300@8840022 exit",
                 "#tick 2026-11-20T17:02:10.000+01:00 seq=881 full=0 n=1 unchanged=246 hidden=64 vanished=1 seen=312 gone=1 refused=0 stuck=0 late_ms=0 skipped=0 read_us=180 prev_write_us=35 boottime=88392.110 crc=9f3c11d2",
                 "#note 2026-11-20T17:02:10.000+01:00 reload ok file=/etc/psmond.toml",

@@ -30,6 +30,8 @@ use crate::source::{ReadError, cgroup, clock};
 
 /// A command line is read again after so long, if its process ran: setproctitle raises no event.
 const CMD_AGE_NS: u64 = 60_000_000_000;
+/// The effective user is looked at again after so long, if its process ran: setuid raises no event either.
+const OWNER_AGE_NS: u64 = 9_000_000_000;
 /// How often at most everyone is read because the machine reclaimed memory.
 const RECLAIM_EVERY: Duration = Duration::from_secs(60);
 /// Longest `stat` there is: 52 numbers of 20 digits and a name.
@@ -511,7 +513,9 @@ impl Round {
             wants = wants.without(process.late);
         }
         // Without events a change of user shows only here.
-        if ran && !wants.has(Wants::OWNER) && process.facts.owner.known().is_some() {
+        let due = now_ns.saturating_sub(process.owner_read_ns) > OWNER_AGE_NS;
+        if ran && due && !wants.has(Wants::OWNER) && process.facts.owner.known().is_some() {
+            process.owner_read_ns = now_ns;
             match proc.owner(process.id.pid) {
                 Ok(owner) if process.facts.owner != Reading::Known(owner) => wants |= Wants::OWNER,
                 _ => {}

@@ -27,6 +27,8 @@ pub struct Process {
     pub late: Wants,
     /// When its command line was read last, CLOCK_MONOTONIC nanoseconds.
     pub cmd_read_ns: u64,
+    /// When its effective user was looked at last, CLOCK_MONOTONIC nanoseconds.
+    pub owner_read_ns: u64,
     /// How often its control group was read after birth: at once, after 1 s and after 10 s.
     pub cgroup_reads: u8,
     /// Its counters at the last reading.
@@ -52,6 +54,7 @@ impl Process {
             asked: Wants::NONE,
             late: Wants::NONE,
             cmd_read_ns: 0,
+            owner_read_ns: 0,
             cgroup_reads: 0,
             stat,
             comm: comm.into(),

@@ -18,6 +18,9 @@ use crate::source::{cgroup, clock};
 /// Reads one column off a process.
 pub type Measure = fn(&View<'_>) -> Value;
 
+/// The states of proc_pid_stat(5).
+const STATES: [u8; 9] = *b"RSDZTtIXx";
+
 /// What measuring needs besides the process: the same for all of a round.
 #[derive(Debug)]
 pub struct Context<'a> {
@@ -29,6 +32,8 @@ pub struct Context<'a> {
     /// Wall clock minus boot clock, nanoseconds.
     wall_minus_boot: i64,
     offset_s: i32,
+    /// The letters of states as words, shared by all rows.
+    states: [(u8, Arc<[u8]>); STATES.len()],
 }
 
 /// Values that could not be shown.
@@ -56,7 +61,13 @@ impl<'a> Context<'a> {
         let boot_ns = clock::boottime_ns();
         let now = clock::Wall::default().now();
         let wall_minus_boot = now.unix_ns - i64::try_from(boot_ns).unwrap_or(i64::MAX);
-        Self { names, terminals, machine, swap, boot_ns, wall_minus_boot, offset_s: now.offset_s }
+        let states = STATES.map(|letter| (letter, Arc::from([letter].as_slice())));
+        Self { names, terminals, machine, swap, boot_ns, wall_minus_boot, offset_s: now.offset_s, states }
+    }
+
+    fn state(&self, letter: u8) -> Value {
+        let known = self.states.iter().find(|(of, _)| *of == letter);
+        known.map_or_else(|| Value::word(&[letter]), |(_, word)| Value::Word(Arc::clone(word)))
     }
 
     /// A process with its CPU of the interval in tenths of a per cent.
@@ -221,7 +232,7 @@ fn find(column: &str) -> Option<Measure> {
                 groups => Value::word(groups.iter().map(u32::to_string).collect::<Vec<_>>().join(",").as_bytes()),
             })
         },
-        "state" => |view| view.stat(|process| Value::word(&[process.stat.state])),
+        "state" => |view| view.stat(|process| view.context.state(process.stat.state)),
         "tty" => |view| {
             view.stat(|process| view.context.terminals.name(process.stat.tty_nr).map_or(Value::Absent, |name| Value::word(name.as_bytes())))
         },
