@@ -52,7 +52,8 @@ pub(super) fn ask(top: &mut Section<'_, '_>, settings: &mut Settings) -> Origin 
         section.ask("interactive", &mut ps.interactive, flag, bool::to_string);
         section.ask("columns", &mut ps.columns, columns, |columns| {
             // The standard ones are an empty list: so a later version may add to them.
-            let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
+            // `time` leads unnamed; named, it would be ps's own time.
+            let names: Vec<&str> = columns.iter().skip(1).map(|column| column.name).collect();
             show::strings(if *columns == Columns::standard(Stream::Ps) { &[] } else { &names })
         });
         section.ask("sort", &mut ps.sort, strings(sort_key), |keys| {
