@@ -13,6 +13,7 @@ use crate::journal::lock;
 use crate::source::capability::Capability;
 use crate::source::connector::Connector;
 use crate::source::procdir::Proc;
+use crate::source::taskstats::Taskstats;
 use crate::source::{ReadError, clock, host, limits};
 
 /// Looks at each kernel source and capability: is it here, what is lost without it, what mends it.
@@ -104,6 +105,7 @@ fn kernel(proc: &Proc) -> Vec<Finding> {
             mend: "run psmond in the pid namespace whose processes it records, with its own /proc",
         },
         events(),
+        accounting(),
         Finding {
             what: "births since boot",
             here: host::processes(&stat).is_some(),
@@ -145,6 +147,17 @@ fn events() -> Finding {
         seen: listened.map_or_else(|error| error.to_string(), |_| "the kernel acknowledged a listener".to_owned()),
         lost: "births and ends between two samples, as soon as psmond records events: until then nothing",
         mend: "run in the machine's first pid, user and network namespace; before Linux 6.6 give CAP_NET_ADMIN",
+    }
+}
+
+fn accounting() -> Finding {
+    let asked = Taskstats::open().and_then(|taskstats| taskstats.process(std::process::id()));
+    Finding {
+        what: "exit accounting (taskstats)",
+        here: asked.is_ok(),
+        seen: asked.map_or_else(|error| error.to_string(), |record| format!("version {}", record.version)),
+        lost: "what processes used that lived between two samples, as soon as psmond records exits: until then nothing",
+        mend: "a kernel with CONFIG_TASKSTATS, CAP_NET_ADMIN, and the machine's first network namespace",
     }
 }
 

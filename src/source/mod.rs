@@ -15,6 +15,7 @@ pub mod procdir;
 pub mod sched;
 pub mod stat;
 pub mod status;
+pub mod taskstats;
 pub mod tty;
 pub mod users;
 
