@@ -23,7 +23,9 @@ fn generated() -> TempDir {
 /// A page as people read it, but for what roff does to its lines: fonts and escapes are undone.
 fn page(dir: &Path, name: &str) -> String {
     let mut text = fs::read_to_string(dir.join("man").join(name)).unwrap();
-    for (escape, plain) in [("\\fB", ""), ("\\fI", ""), ("\\fR", ""), ("\\-", "-"), ("\\*(Aq", "'"), ("\\(aq", "'"), ("\\.", ".")] {
+    for (escape, plain) in
+        [("\\fB", ""), ("\\fI", ""), ("\\fR", ""), ("\\-", "-"), ("\\*(Aq", "'"), ("\\(aq", "'"), ("\\.", "."), ("\\\\", "\\")]
+    {
         text = text.replace(escape, plain);
     }
     text
