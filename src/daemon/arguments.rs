@@ -7,7 +7,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 use crate::config::{Overrides, PsOverrides};
 use crate::record::stream::Stream;
 
-/// Records every process of this machine into daily logs.
+/// Records the process table of this machine into daily logs.
 ///
 /// Settings come from the command line, then from the environment (PSMON_ and the key in capitals), then from
 /// the config file, then from the defaults. SIGHUP and a change of the file reload it; SIGTERM and Ctrl-C end it.
