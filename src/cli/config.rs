@@ -44,7 +44,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
         super::complain(&format!("warning: {warning}"));
     }
     if arguments.check {
-        writeln!(out, "{}: ok", loaded.file.display())?;
+        writeln!(out, "{}", loaded.verdict())?;
     } else {
         out.write_all(loaded.effective().as_bytes())?;
     }

@@ -14,7 +14,7 @@ use crate::source::capability::Capability;
 use crate::source::connector::Connector;
 use crate::source::procdir::Proc;
 use crate::source::taskstats::Taskstats;
-use crate::source::{ReadError, clock, host, limits};
+use crate::source::{ReadError, clock, host, limits, mounts};
 
 /// Looks at each kernel source and capability: is it here, what is lost without it, what mends it.
 #[derive(Debug, Args)]
@@ -93,7 +93,12 @@ fn kernel(proc: &Proc) -> Vec<Finding> {
         Finding {
             what: "process list",
             here: listed && pids.contains(&1),
-            seen: format!("{} processes in {} on Linux {release}", pids.len(), proc.path().display()),
+            seen: format!(
+                "{} processes in {} on Linux {release}{}",
+                pids.len(),
+                proc.path().display(),
+                mounts::hides(proc.path()).map_or_else(String::new, |option| format!(", mounted with {option}"))
+            ),
             lost: "processes of other users: /proc is mounted with hidepid, or it is not that of the machine",
             mend: "give CAP_SYS_PTRACE, or mount /proc with gid= of psmond's group",
         },

@@ -66,9 +66,11 @@ impl Live {
         while !round.advance(&mut self.world, Instant::now() + PATIENCE) {}
         let until = Instant::now() + PATIENCE;
         loop {
-            self.world.absorb(&mut round.touched);
+            if self.world.absorb_all(&mut round.touched) {
+                break;
+            }
             let now = Instant::now();
-            if !self.world.readers.outstanding() || now >= until {
+            if now >= until {
                 break;
             }
             let wake = self.world.readers.deadline().map_or(until, |deadline| deadline.min(until));

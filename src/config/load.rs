@@ -106,6 +106,13 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// The answer to a check: what was read and is right.
+    #[must_use]
+    pub fn verdict(&self) -> String {
+        let file = self.file.display();
+        if self.content.is_some() { format!("{file}: ok") } else { format!("{file} is not there: the defaults serve") }
+    }
+
     /// The settings in effect as a valid config, each line with a comment that says where the value came from.
     /// Credentials within a URL are not shown.
     #[must_use]

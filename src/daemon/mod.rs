@@ -31,7 +31,7 @@ use crate::record::ledger::{Note, NoteKind};
 use crate::source::clock::Wall;
 use crate::source::host::Machine;
 use crate::source::procdir::Proc;
-use crate::source::{limits, users};
+use crate::source::{limits, mounts, users};
 use arguments::{Arguments, IfRunning};
 use sink::{Pending, Sink};
 use supervise::Supervisor;
@@ -97,7 +97,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         for warning in &loaded.warnings {
             say(&format!("warning: {warning}"));
         }
-        say(&format!("{}: ok", loaded.file.display()));
+        say(&loaded.verdict());
         return Ok(());
     }
     let own_log = OwnLog::default();
@@ -142,7 +142,12 @@ fn open_proc(path: &Path) -> Result<Arc<Proc>, Failure> {
     let mut pids = Vec::new();
     proc.list(&mut pids).map_err(|error| Failure::System(format!("{} could not be listed: {error}.", path.display())))?;
     if proc.is_native() && !pids.contains(&1) {
-        tracing::warn!(target: "source", "{} shows only some processes (hidepid): those of other users are not recorded. CAP_SYS_PTRACE or the mount's gid= would show them.", path.display());
+        let why = mounts::hides(path).unwrap_or_else(|| "only some are listed".to_owned());
+        tracing::warn!(
+            target: "source",
+            "{} hides processes ({why}): those of other users are not recorded. CAP_SYS_PTRACE or the mount's gid= would show them.",
+            path.display()
+        );
     }
     Ok(Arc::new(proc))
 }

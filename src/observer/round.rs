@@ -129,6 +129,15 @@ impl World {
         moved
     }
 
+    /// As [`World::absorb`]; answers whether nothing is outstanding any more.
+    pub fn absorb_all(&mut self, touched: &mut Vec<u32>) -> bool {
+        // Asked before: what is answered between a taking and the question would be left lying.
+        let answered = !self.readers.outstanding();
+        self.absorb(touched);
+        // What was taken may have raised questions of its own: the names of users.
+        answered && !self.readers.outstanding()
+    }
+
     /// Takes what the readers brought; the pids it concerns are added to `touched`.
     pub fn absorb(&mut self, touched: &mut Vec<u32>) {
         for answer in self.readers.take() {
@@ -362,7 +371,6 @@ impl Round {
         // A kernel thread is rarely read again: no descriptor is spent on it.
         let kept = (world.table.may_keep() && !stat.is_kthread()).then_some(fd);
         let mut process = Process::new(stat, comm, kept);
-        process.look(clock::process_cpu_ns(pid).unwrap_or(0), clock::monotonic_ns());
         let wants = if stat.is_kthread() { Wants::OWNER | Wants::CGROUP } else { Wants::FIRST };
         if stat.is_kthread() || stat.is_zombie() {
             process.facts.cmd = Reading::Absent;
@@ -452,6 +460,9 @@ impl Round {
             // Gone since the list was made; the pid may already be another's.
             self.bury(&mut world.table, pid);
             self.discover(world, pid);
+            if let (Some(process), Some(cpu_ns)) = (world.table.get_mut(pid), clock::process_cpu_ns(pid)) {
+                process.look(cpu_ns, clock::monotonic_ns());
+            }
         }
         finished
     }

@@ -83,7 +83,7 @@ impl Process {
     #[must_use]
     pub const fn interval_ns(&self, last_round_ns: u64) -> Option<(u64, u64)> {
         let (cpu, since) = match self.before {
-            (_, 0) if last_round_ns == 0 => return None,
+            (_, 0) if last_round_ns == 0 || self.looked_ns == 0 => return None,
             (_, 0) => (0, last_round_ns),
             before => before,
         };
@@ -200,6 +200,17 @@ mod tests {
         assert!(!table.may_keep());
         table.insert(Process { kept: Some(file()), ..process(1) });
         assert!(table.remove(1).is_some() && table.may_keep());
+    }
+
+    #[test]
+    fn the_interval_of_a_newborn_begins_with_the_round_before() {
+        let mut process = process(1);
+        assert_eq!(process.interval_ns(500), None, "nobody looked at its clock yet");
+        process.look(30, 1500);
+        assert_eq!(process.interval_ns(0), None, "there was no round before: its interval is not known");
+        assert_eq!(process.interval_ns(500), Some((30, 1000)));
+        process.look(40, 2500);
+        assert_eq!(process.interval_ns(1500), Some((10, 1000)));
     }
 
     proptest! {

@@ -278,9 +278,9 @@ impl Loop {
     fn await_readers(&mut self, touched: &mut Vec<u32>, patience: Duration) {
         let until = Instant::now() + patience;
         loop {
-            self.world.absorb(touched);
+            let all = self.world.absorb_all(touched);
             let now = Instant::now();
-            if !self.world.readers.outstanding() || now >= until || self.stop {
+            if all || now >= until || self.stop {
                 break;
             }
             let wake = self.world.readers.deadline().map_or(until, |deadline| deadline.min(until));

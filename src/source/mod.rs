@@ -11,6 +11,7 @@ pub mod connector;
 pub mod host;
 pub mod io;
 pub mod limits;
+pub mod mounts;
 pub mod procdir;
 pub mod sched;
 pub mod stat;
