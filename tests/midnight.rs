@@ -127,8 +127,16 @@ fn a_night_of_summer_time_changes_the_offset_and_nothing_else() {
     let Some(lib) = faketime(test) else { return };
     // The clock goes from 02:59:59 CEST to 02:00:00 CET, and from 01:59:59 CET to 03:00:00 CEST.
     for (utc, clocks, jump) in [
-        (date(2026, 10, 25).at(0, 59, 56, 0), [7200, 3600], ["2026-10-25T02:59:59.000+02:00", "2026-10-25T02:00:00.000+01:00"]),
-        (date(2027, 3, 28).at(0, 59, 56, 0), [3600, 7200], ["2027-03-28T01:59:59.000+01:00", "2027-03-28T03:00:00.000+02:00"]),
+        (
+            date(2026, 10, 25).at(0, 59, 56, 0),
+            [7200, 3600],
+            ["2026-10-25T02:59:59.000+02:00", "2026-10-25T02:00:00.000+01:00"],
+        ),
+        (
+            date(2027, 3, 28).at(0, 59, 56, 0),
+            [3600, 7200],
+            ["2027-03-28T01:59:59.000+01:00", "2027-03-28T03:00:00.000+02:00"],
+        ),
     ] {
         let place = Place::new("");
         let recorder = starting(&lib, &place, utc);
@@ -257,7 +265,9 @@ fn days_are_closed_at_a_start_then_compressed_then_pruned() {
 
     // A day later it is compressed, and read as before.
     let recorder = run_on(date(2027, 3, 3));
-    until("the compressed day", || place.file("ps-2027-03-01.log.zst").exists() && !place.file("ps-2027-03-01.log").exists());
+    until("the compressed day", || {
+        place.file("ps-2027-03-01.log.zst").exists() && !place.file("ps-2027-03-01.log").exists()
+    });
     assert_eq!(recorder.stop(), 0);
     assert!(place.file("ps-2027-03-02.log").exists());
     Segment::assert_no_sample_missing(&place.all_ps());
@@ -267,7 +277,9 @@ fn days_are_closed_at_a_start_then_compressed_then_pruned() {
     // Three days are kept.
     let recorder = run_on(date(2027, 3, 5));
     until("the first day to go", || !place.file("ps-2027-03-01.log.zst").exists());
-    until("the second day compressed", || place.file("ps-2027-03-02.log.zst").exists() && !place.file("ps-2027-03-02.log").exists());
+    until("the second day compressed", || {
+        place.file("ps-2027-03-02.log.zst").exists() && !place.file("ps-2027-03-02.log").exists()
+    });
     assert_eq!(recorder.stop(), 0);
     Segment::assert_no_sample_missing(&place.all_ps());
     assert_tool_says_whole(&place);
