@@ -653,7 +653,7 @@ impl Writer {
         }
         for (stream, live) in &mut self.live {
             let none = BTreeMap::new();
-            live.changes = Changes::new(&live.columns, self.settings.thresholds.get(stream).unwrap_or(&none));
+            live.changes.set_thresholds(self.settings.thresholds.get(stream).unwrap_or(&none));
         }
         done();
     }
