@@ -34,7 +34,7 @@ use crate::source::procdir::Proc;
 use crate::source::{limits, mounts, users};
 use arguments::{Arguments, IfRunning};
 use sink::{Pending, Sink};
-use supervise::Supervisor;
+use supervise::{Heart, Supervisor};
 
 /// Descriptors that are not spent on kept `stat` files: journal, sockets, config, what readers open.
 const FDS_KEPT_BACK: u64 = 64;
@@ -106,17 +106,19 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     for warning in &loaded.warnings {
         tracing::warn!(target: "config", "{warning}");
     }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()
+        .map_err(|error| Failure::System(format!("the runtime could not be started: {error}")))?;
+    // From here on a signal waits until it can be obeyed: a HUP or TERM that comes early does not kill.
+    let signals = supervise::signals(&runtime)?;
     let proc = open_proc(&arguments.proc)?;
     prepare_process(&loaded);
     let may_keep = usize::try_from(limits::raise_open_files().saturating_sub(FDS_KEPT_BACK)).unwrap_or(0);
     let scrubber = orders::scrubber(&loaded.settings).map_err(|error| Failure::Config(error.to_string()))?;
     let orders = orders::observer(&loaded.settings, scrubber, stream.is_some());
     let full_wanted = Arc::new(AtomicBool::new(false));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(2)
-        .build()
-        .map_err(|error| Failure::System(format!("the runtime could not be started: {error}")))?;
     let pending = Pending::default();
     let note = start_note();
     let (ended, watch_end) = tokio::sync::mpsc::unbounded_channel();
@@ -131,8 +133,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let take = sink.taker(ended);
     let observer = Observer::start(Arc::clone(&proc), may_keep, orders, full_wanted, take)
         .map_err(|error| Failure::System(format!("a thread could not be started: {error}")))?;
-    let supervisor = Supervisor { observer, sink, sources, loaded, pending, ended: watch_end, to_stdout: stream.is_some() };
-    runtime.block_on(supervisor.run())
+    let supervisor =
+        Supervisor { observer, sink, sources, loaded, pending, ended: watch_end, to_stdout: stream.is_some(), heart: Heart::default() };
+    runtime.block_on(supervisor.run(signals))
 }
 
 fn open_proc(path: &Path) -> Result<Arc<Proc>, Failure> {

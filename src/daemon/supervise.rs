@@ -13,7 +13,7 @@ use signal_hook::low_level::siginfo::Origin;
 use signal_hook_tokio::SignalsInfo;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::sink::{Ended, Pending, PipeItem, Sink};
 use super::{Failure, log_group, notify, orders};
@@ -47,6 +47,26 @@ pub struct Supervisor {
     pub ended: UnboundedReceiver<Ended>,
     /// Records go to standard output.
     pub to_stdout: bool,
+    /// The watchdog's side of it.
+    pub heart: Heart,
+}
+
+/// What the watchdog of systemd is fed with.
+#[derive(Debug, Default)]
+pub struct Heart {
+    timer: Option<tokio::time::Interval>,
+    beats: u64,
+    slow_said: bool,
+}
+
+/// Catches the signals that are obeyed.
+///
+/// # Errors
+/// They could not be caught.
+pub fn signals(runtime: &tokio::runtime::Runtime) -> Result<SignalsInfo<WithOrigin>, Failure> {
+    let _within = runtime.enter();
+    SignalsInfo::<WithOrigin>::new([SIGHUP, SIGTERM, SIGINT])
+        .map_err(|error| Failure::System(format!("signals could not be caught: {error}")))
 }
 
 enum Wake {
@@ -61,25 +81,22 @@ impl Supervisor {
     /// Runs until told to stop.
     ///
     /// # Errors
-    /// Signals could not be caught, or a part ended by itself.
-    pub async fn run(mut self) -> Result<(), Failure> {
-        let mut signals = SignalsInfo::<WithOrigin>::new([SIGHUP, SIGTERM, SIGINT])
-            .map_err(|error| Failure::System(format!("signals could not be caught: {error}")))?;
+    /// A part ended by itself.
+    pub async fn run(mut self, mut signals: SignalsInfo<WithOrigin>) -> Result<(), Failure> {
         let mut watcher = self.watch();
-        let every = notify::watchdog_every();
-        let mut watchdog = every.map(|every| {
+        self.heart.timer = notify::watchdog_every().map(|every| {
             let mut timer = interval(every);
             timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
             timer
         });
-        let (mut beats, mut slow_said, mut reloads) = (0, false, 0);
+        let mut reloads = 0;
         tracing::info!(target: "daemon", "{}", self.status());
         notify::ready(&self.status());
         loop {
             let wake = tokio::select! {
                 signal = next_signal(&mut signals) => signal.map_or(Wake::NoWatch, Wake::Signal),
                 changed = config_change(&mut watcher) => if changed { Wake::Config } else { Wake::NoWatch },
-                () = tick(&mut watchdog) => Wake::Watchdog,
+                () = tick(&mut self.heart.timer) => Wake::Watchdog,
                 Some(ended) = self.ended.recv() => Wake::Ended(ended),
             };
             match wake {
@@ -99,21 +116,35 @@ impl Supervisor {
                     }
                 }
                 Wake::NoWatch => watcher = self.watch(),
-                Wake::Watchdog => {
-                    // The writer's disk may hang: late, not dead. The observer must answer.
-                    if self.observer.beats() != beats {
-                        beats = self.observer.beats();
-                        notify::watchdog();
-                    }
-                    self.observer.ping();
-                    let slow = self.sink.busy_for().filter(|busy| *busy >= SLOW);
-                    if let Some(busy) = slow.filter(|_| !slow_said) {
-                        tracing::warn!(target: "daemon", "The disk of the journal has not answered for {} s. Samples wait for it, as many as fit.", busy.as_secs());
-                    }
-                    slow_said = slow.is_some();
-                }
+                Wake::Watchdog => self.beat(),
                 Wake::Ended(Ended::Pipe) => return self.stop("pipe").await,
                 Wake::Ended(Ended::Observer) => return Err(Failure::System("the observer ended by itself".to_owned())),
+            }
+        }
+    }
+
+    /// Feeds the watchdog. The writer's disk may hang: late, not dead. The observer must answer.
+    fn beat(&mut self) {
+        if self.observer.beats() != self.heart.beats {
+            self.heart.beats = self.observer.beats();
+            notify::watchdog();
+        }
+        self.observer.ping();
+        let slow = self.sink.busy_for().filter(|busy| *busy >= SLOW);
+        if let Some(busy) = slow.filter(|_| !self.heart.slow_said) {
+            tracing::warn!(target: "daemon", "The disk of the journal has not answered for {} s. Samples wait for it, as many as fit.", busy.as_secs());
+        }
+        self.heart.slow_said = slow.is_some();
+    }
+
+    /// Waits for a reload to take effect, and feeds the watchdog meanwhile; `false` if the disk holds it up.
+    async fn await_writer(&mut self, mut is_done: oneshot::Receiver<()>) -> bool {
+        let end = tokio::time::Instant::now() + LAST_WRITE;
+        loop {
+            tokio::select! {
+                done = &mut is_done => return done.is_ok(),
+                () = sleep_until(end) => return false,
+                () = tick(&mut self.heart.timer) => self.beat(),
             }
         }
     }
@@ -212,7 +243,7 @@ impl Supervisor {
                 };
                 self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(number, reload);
                 self.observer.reload(observer, number);
-                if timeout(LAST_WRITE, is_done).await.is_err() {
+                if !self.await_writer(is_done).await {
                     tracing::warn!(target: "daemon", "The disk of the journal holds the reload up: the new config takes effect when it answers.");
                 }
             }

@@ -33,6 +33,13 @@ impl Changes {
         Self { columns: columns.iter().filter(|column| column.name != "time").map(own).collect(), written: FxHashMap::default() }
     }
 
+    /// Other thresholds. What was written stays known, so that what a reload hides is said to have left.
+    pub fn set_thresholds(&mut self, thresholds: &BTreeMap<String, f64>) {
+        for (column, own) in &mut self.columns {
+            *own = thresholds.get(column.name).copied();
+        }
+    }
+
     /// Takes a sample's rows: those that must be written come back, and are remembered as written.
     ///
     /// A full sample begins anew.

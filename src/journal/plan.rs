@@ -82,6 +82,8 @@ pub enum Event {
         stream: Stream,
         /// When its tick was due.
         due: Moment,
+        /// Its segment was only just opened, and nothing of it stands on the disk: its number is still to be had.
+        fresh: bool,
     },
     /// The file of a live segment is not the one that was opened: it was moved or removed.
     Vanished {
@@ -249,8 +251,12 @@ impl Plan {
             }
             Event::Sample { stream, due, full, key, lost } => self.sample(stream, due, full, key, lost),
             Event::Written { stream, bytes, now } => self.written(stream, bytes, now),
-            Event::Failed { stream, due } => {
+            Event::Failed { stream, due, fresh } => {
                 let track = self.streams.entry(stream).or_default();
+                if fresh {
+                    track.live = None;
+                    track.seg = track.seg.saturating_sub(1);
+                }
                 add_gap(track, 1, Some(due), true);
                 vec![Action::WantFull { stream }]
             }

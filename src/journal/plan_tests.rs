@@ -107,7 +107,10 @@ fn a_full_disk_is_a_gap_with_its_count_and_a_full_sample_after() {
     let mut plan = Plan::new(keeping());
     plan.decide(sample(at(0), true));
     plan.decide(sample(at(10), false));
-    assert_eq!(plan.decide(Event::Failed { stream: Stream::Ps, due: at(10) }), [Action::WantFull { stream: Stream::Ps }]);
+    assert_eq!(
+        plan.decide(Event::Failed { stream: Stream::Ps, due: at(10), fresh: false }),
+        [Action::WantFull { stream: Stream::Ps }]
+    );
     // Already under way when the full one was asked for.
     assert_eq!(
         plan.decide(sample(at(20), false)),
@@ -291,7 +294,7 @@ proptest! {
                 Step::Fail if failable => {
                     failable = false;
                     missing += 1;
-                    plan.decide(Event::Failed { stream: Stream::Ps, due: at(now) });
+                    plan.decide(Event::Failed { stream: Stream::Ps, due: at(now), fresh: false });
                 }
                 Step::Fail => {}
                 Step::Vanish => {

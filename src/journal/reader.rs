@@ -207,6 +207,32 @@ impl Reader {
     }
 }
 
+/// Puts segments into the order in which they were written: a clock that was set back makes an older date come later,
+/// the number in the header goes up for ever. One without a readable header stays behind the one it follows by name.
+pub fn sort_by_arrival(dir: &Path, names: &mut Vec<Name>) {
+    // Live segments come after all closed ones of their stream.
+    names.sort_by_key(|name| (name.stream.clone(), name.date.is_none(), name.date, name.number, name.compressed));
+    let (mut stream, mut seg) = (String::new(), 0);
+    let mut numbered: Vec<(u64, Name)> = Vec::with_capacity(names.len());
+    for name in names.drain(..) {
+        if name.stream != stream {
+            (stream, seg) = (name.stream.clone(), 0);
+        }
+        seg = number(dir, &name).unwrap_or(seg);
+        numbered.push((seg, name));
+    }
+    numbered.sort_by(|(one, first), (other, second)| first.stream.cmp(&second.stream).then(one.cmp(other)));
+    names.extend(numbered.into_iter().map(|(_, name)| name));
+}
+
+fn number(dir: &Path, name: &Name) -> Option<u64> {
+    let mut lines = RawLines::new(open(dir, name).ok()?);
+    match Reader::default().read(&lines.read().ok()??)? {
+        Line::Header(header) => Some(header.seg),
+        _ => None,
+    }
+}
+
 /// Opens a segment, compressed or not.
 ///
 /// # Errors

@@ -63,11 +63,10 @@ pub fn verify(dir: &Path, since: Option<jiff::civil::Date>) -> io::Result<Report
     let mut report = Report::default();
     let mut names: Vec<Name> = directory::list(dir)?.into_iter().map(|found| found.name).filter(|name| name.stream != OWN_LOG).collect();
     names.retain(|name| since.is_none_or(|since| name.date.is_none_or(|date| date >= since)));
-    // Live segments come after all closed ones of their stream.
-    names.sort_by_key(|name| (name.stream.clone(), name.date.is_none(), name.date, name.number, name.compressed));
     // While a day is being compressed both files are there; they say the same.
     let twins: Vec<Name> = names.iter().filter(|name| name.compressed).map(|name| Name { compressed: false, ..name.clone() }).collect();
     names.retain(|name| !twins.contains(name));
+    reader::sort_by_arrival(dir, &mut names);
     let mut tracks: BTreeMap<String, Track> = BTreeMap::new();
     for name in names {
         let track = tracks.entry(name.stream.clone()).or_default();

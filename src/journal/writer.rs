@@ -209,6 +209,10 @@ struct Live {
     changes: Changes,
     /// Good bytes: what is beyond them is cut off again.
     len: u64,
+    /// Half a write may stand beyond them.
+    torn: bool,
+    /// The mark of a torn tail for which there was no room at the start.
+    owed: Vec<u8>,
     crc: crc32fast::Hasher,
     /// Its header is still to be written.
     header: Vec<u8>,
@@ -287,12 +291,13 @@ impl Writer {
         }
         for stream in Stream::ALL {
             // The newest closed segment says how far the numbers went, should the state be lost.
-            let newest = found
+            let mut closed: Vec<Name> = found
                 .iter()
                 .filter(|found| found.name.stream == stream.name() && found.name.date.is_some())
-                .map(|found| &found.name)
-                .max_by_key(|name| (name.date, name.number));
-            if let Some(name) = newest
+                .map(|found| found.name.clone())
+                .collect();
+            super::reader::sort_by_arrival(self.directory.path(), &mut closed);
+            if let Some(name) = closed.last()
                 && let Ok(Ok(inspection)) = super::reader::open(self.directory.path(), name).map(recover::inspect)
             {
                 let seg = inspection.header.map_or(0, |header| header.seg);
@@ -314,7 +319,7 @@ impl Writer {
         let name = Name::live(stream.name()).to_string();
         let mut file = self.directory.append(&name).map_err(io::Error::other)?;
         let inspection = recover::inspect(BufReader::with_capacity(1 << 17, &file))?;
-        let (mut len, mut crc) = (inspection.bytes, inspection.crc);
+        let (mut len, mut crc, mut owed) = (inspection.bytes, inspection.crc, Vec::new());
         if let Some(torn) = inspection.torn {
             let note = Note::new(self.wall.now(), NoteKind::Torn).with("rows", torn.rows).with("bytes", torn.bytes);
             let mut tail = Vec::new();
@@ -322,9 +327,15 @@ impl Writer {
                 tail.push(b'\n');
             }
             inspection.format.note(stream, &note, &mut tail);
-            file.write_all(&tail)?;
-            file.sync_data()?;
-            len += tail.len() as u64;
+            match file.write_all(&tail).and_then(|()| file.sync_data()) {
+                Ok(()) => len += tail.len() as u64,
+                Err(error) => {
+                    // No room even for the mark: it goes out before anything else does.
+                    file.set_len(len)?;
+                    self.disk_trouble(&error.to_string());
+                    owed = tail;
+                }
+            }
             crc = crc32fast::Hasher::new();
             tracing::warn!(target: "journal", "{name}: {} bytes after the last whole sample are torn (the recorder or the machine stopped in the middle of a write). They are marked, and recording goes on in the same file.", torn.bytes);
         }
@@ -344,7 +355,10 @@ impl Writer {
         }
         let columns = Columns::standard(stream);
         let changes = self.changes(stream, &columns);
-        self.live.insert(stream, Live { file, format: inspection.format, columns, changes, len, crc, header: Vec::new() });
+        self.live.insert(
+            stream,
+            Live { file, format: inspection.format, columns, changes, len, torn: false, owed, crc, header: Vec::new() },
+        );
         Ok(())
     }
 
@@ -364,7 +378,11 @@ impl Writer {
                 let _ = self.close(OWN_LOG, None, date);
             }
         }
-        self.own_log.exchange(self.directory.append(&name).ok());
+        self.reopen_own_log();
+    }
+
+    fn reopen_own_log(&self) {
+        self.own_log.exchange(self.directory.append(&Name::live(OWN_LOG).to_string()).ok());
     }
 
     fn sample(&mut self, mut sample: Sample) {
@@ -425,7 +443,7 @@ impl Writer {
                 }
                 Action::CloseOwnLog { date } => {
                     let _ = self.close(OWN_LOG, None, date);
-                    self.own_log.exchange(self.directory.append(&Name::live(OWN_LOG).to_string()).ok());
+                    self.reopen_own_log();
                 }
                 Action::Sync => self.sync(),
                 Action::List => {
@@ -470,7 +488,17 @@ impl Writer {
         let mut header = Vec::new();
         format.header(&encode::header(stream, seg, &sample.facts, &sample.columns), &mut header);
         let changes = self.changes(stream, &sample.columns);
-        let live = Live { file, format, columns: sample.columns.clone(), changes, len: 0, crc: crc32fast::Hasher::new(), header };
+        let live = Live {
+            file,
+            format,
+            columns: sample.columns.clone(),
+            changes,
+            len: 0,
+            torn: false,
+            owed: Vec::new(),
+            crc: crc32fast::Hasher::new(),
+            header,
+        };
         self.live.insert(stream, live);
         Ok(())
     }
@@ -538,13 +566,11 @@ impl Writer {
         }
     }
 
-    fn failed(&mut self, stream: Stream, due: Moment, empty: bool) {
-        if empty {
+    fn failed(&mut self, stream: Stream, due: Moment, fresh: bool) {
+        if fresh {
             self.live.remove(&stream);
-            let actions = self.plan.decide(Event::Vanished { stream });
-            self.obey(actions, None);
         }
-        let actions = self.plan.decide(Event::Failed { stream, due });
+        let actions = self.plan.decide(Event::Failed { stream, due, fresh });
         self.obey(actions, None);
     }
 
@@ -621,10 +647,13 @@ impl Writer {
             // The new one was locked before this; the old lock goes only now.
             self.directory = directory;
             self.adopt();
+        } else {
+            // Somebody who rotates logs may have moved it away; streams see that for themselves.
+            self.reopen_own_log();
         }
         for (stream, live) in &mut self.live {
             let none = BTreeMap::new();
-            live.changes = Changes::new(&live.columns, self.settings.thresholds.get(stream).unwrap_or(&none));
+            live.changes.set_thresholds(self.settings.thresholds.get(stream).unwrap_or(&none));
         }
         done();
     }
@@ -635,7 +664,6 @@ impl Writer {
         let group = crate::source::users::group_id("adm");
         match Directory::open(&path, group) {
             Ok(directory) => {
-                tracing::warn!(target: "journal", "{} had vanished and was made again.", path.display());
                 let streams: Vec<Stream> = self.live.keys().copied().collect();
                 self.live.clear();
                 for stream in streams {
@@ -643,7 +671,8 @@ impl Writer {
                     self.obey(actions, None);
                 }
                 self.directory = directory;
-                self.own_log.exchange(self.directory.append(&Name::live(OWN_LOG).to_string()).ok());
+                self.reopen_own_log();
+                tracing::warn!(target: "journal", "{} had vanished and was made again.", path.display());
             }
             Err(error) => self.disk_trouble(&error.to_string()),
         }
@@ -653,13 +682,26 @@ impl Writer {
 impl Live {
     /// Writes all of it, or leaves the file as it was.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.torn {
+            // It could not be cut off when it was made. While it stands, nothing may follow it.
+            self.file.set_len(self.len)?;
+            self.torn = false;
+        }
+        if !self.owed.is_empty() {
+            let owed = std::mem::take(&mut self.owed);
+            self.write_all(&owed).inspect_err(|_| self.owed = owed)?;
+        }
+        self.write_all(bytes)
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self.file.write_all(bytes) {
             Ok(()) => {
                 self.len += bytes.len() as u64;
                 Ok(())
             }
             Err(error) => {
-                self.file.set_len(self.len)?;
+                self.torn = self.file.set_len(self.len).is_err();
                 Err(error)
             }
         }

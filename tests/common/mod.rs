@@ -144,7 +144,7 @@ impl Place {
     /// What all segments of ps say, the oldest first.
     pub fn all_ps(&self) -> Vec<Segment> {
         let mut names: Vec<Name> = psmon::journal::directory::list(&self.logs())
-            .unwrap()
+            .unwrap_or_default()
             .into_iter()
             .map(|found| found.name)
             .filter(|name| name.stream == "ps")
@@ -252,6 +252,24 @@ impl Drop for Victim {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A file system mounted by the test; it is unmounted when dropped.
+pub struct Mount(pub PathBuf);
+
+impl Mount {
+    pub fn tmpfs(at: PathBuf, options: &str) -> Self {
+        std::fs::create_dir_all(&at).unwrap();
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "psmon-test"]).arg(&at).status().unwrap();
+        assert!(status.success(), "mount -t tmpfs -o {options}");
+        Self(at)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
