@@ -284,8 +284,11 @@ impl Loop {
         loop {
             self.world.absorb(touched);
             let now = Instant::now();
-            if !self.world.readers.outstanding() || now >= until || self.stop {
+            if self.world.readers.is_settled() || now >= until || self.stop {
                 break;
+            }
+            if self.world.readers.has_answers() {
+                continue;
             }
             let wake = self.world.readers.deadline().map_or(until, |deadline| deadline.min(until));
             let message = self.inbox.recv_timeout(wake.saturating_duration_since(now));

@@ -109,12 +109,16 @@ fn values(row: &Row, past: &Seen, before: &Seen, after: &Seen) -> Vec<String> {
         }
     }
     for name in ["rss", "vsz", "swap"] {
+        // Of a zombie nothing is left to be swapped.
+        if name == "swap" && row[name] == Value::Absent && [before.state, after.state].contains(&b'Z') {
+            continue;
+        }
         let (one, other) = (before.numbers[name], after.numbers[name]);
         let slack = 65_536.max(number(name) / 100);
         if number(name) < one.min(other) - slack || number(name) > one.max(other) + slack {
             // Whoever took new pages, or was replaced by an exec, may have had more and less in between.
             let still = before.numbers["min_flt"] == after.numbers["min_flt"] && before.args == after.args && before.state != b'Z';
-            let wild = number(name) > 8 * one.max(other) + (64 << 20) || number(name) < 0;
+            let wild = number(name) > 8 * one.max(other) + (256 << 20) || number(name) < 0;
             if (still && after.state != b'Z') || wild {
                 fail(name, &one, &other);
             }
