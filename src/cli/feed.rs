@@ -66,12 +66,13 @@ impl Live {
         while !round.advance(&mut self.world, Instant::now() + PATIENCE) {}
         let until = Instant::now() + PATIENCE;
         loop {
-            if self.world.absorb_all(&mut round.touched) {
+            self.world.absorb(&mut round.touched);
+            let now = Instant::now();
+            if self.world.readers.is_settled() || now >= until {
                 break;
             }
-            let now = Instant::now();
-            if now >= until {
-                break;
+            if self.world.readers.has_answers() {
+                continue;
             }
             let wake = self.world.readers.deadline().map_or(until, |deadline| deadline.min(until));
             let _ = self.ready.recv_timeout(wake.saturating_duration_since(now));

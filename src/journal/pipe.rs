@@ -75,12 +75,14 @@ impl<W: Write> Pipe<W> {
             self.changes = None;
             self.format.header(&encode::header(self.stream, self.seg, &sample.facts, &sample.columns), &mut out);
         }
+        let lost = super::writer::lost_before(&sample.notes);
         for note in self.notes.drain(..).chain(sample.notes.drain(..)) {
             self.format.note(self.stream, &note, &mut out);
         }
         let changes = self.changes.get_or_insert_with(|| Changes::new(&sample.columns, &self.thresholds));
         let news = changes.news(&mut sample);
-        self.seq += 1;
+        // Samples that never came here are missing from the numbers too.
+        self.seq += 1 + lost;
         let time = sample.due.to_string();
         let ledger = Ledger { seq: self.seq, ..Ledger::default() };
         self.format.news(self.stream, &sample.columns, time.as_bytes(), &news, &mut out);

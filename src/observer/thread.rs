@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const FACTS_EVERY: Duration = Duration::from_secs(10);
 /// How often a census is taken.
 const CENSUS_EVERY: Duration = Duration::from_secs(60);
+/// Notes that wait for a sample to be taken.
+const NOTES: usize = 64;
 /// A difference between two clocks that is worth a note, nanoseconds.
 const STEP_NS: i64 = 500_000_000;
 
@@ -152,6 +154,8 @@ struct Loop {
     /// Samples in a row that nobody took.
     refused: u64,
     skipped: u64,
+    /// Notes that no sample has carried yet.
+    notes: Vec<Note>,
     reloads: Vec<(Box<Orders>, u64)>,
     stop: bool,
 }
@@ -195,6 +199,7 @@ impl Loop {
             touched: Vec::new(),
             refused: 0,
             skipped: 0,
+            notes: Vec::new(),
             reloads: Vec::new(),
             stop: false,
         }
@@ -278,10 +283,13 @@ impl Loop {
     fn await_readers(&mut self, touched: &mut Vec<u32>, patience: Duration) {
         let until = Instant::now() + patience;
         loop {
-            let all = self.world.absorb_all(touched);
+            self.world.absorb(touched);
             let now = Instant::now();
-            if all || now >= until || self.stop {
+            if self.world.readers.is_settled() || now >= until || self.stop {
                 break;
+            }
+            if self.world.readers.has_answers() {
+                continue;
             }
             let wake = self.world.readers.deadline().map_or(until, |deadline| deadline.min(until));
             let message = self.inbox.recv_timeout(wake.saturating_duration_since(now));
@@ -296,10 +304,17 @@ impl Loop {
         let due = self.wall.at(tick.due_ns);
         let interval = self.orders.interval.unwrap_or(PATIENCE);
         self.skipped += tick.skipped;
-        let mut notes = self.clock_notes(due);
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.extend(self.clock_notes(due));
         let everyone = self.full_is_due(due);
         let full = everyone || !self.orders.changes;
-        let Some(mut round) = self.round(everyone) else { return };
+        let Some(mut round) = self.round(everyone) else {
+            // Nothing of this tick may be lost: neither that it was due, nor what its clocks or a full sample would have said.
+            self.skipped += 1;
+            self.notes = notes;
+            self.full_wanted.fetch_or(everyone, Ordering::Relaxed);
+            return;
+        };
         let mut touched = std::mem::take(&mut round.touched);
         self.await_readers(&mut touched, PATIENCE.min(interval / 2));
         round.touched = touched;
@@ -309,6 +324,7 @@ impl Loop {
         counts.late_ms = u64::try_from(tick.late_ns / 1_000_000).unwrap_or(0);
         counts.skipped = self.skipped;
         counts.boottime_ms = clock::boottime_ns() / 1_000_000;
+        let kept = notes.clone();
         if self.refused > 0 {
             notes.push(Note::new(due, NoteKind::Gap).with("samples", self.refused).with("why", "queue"));
         }
@@ -332,6 +348,7 @@ impl Loop {
         } else {
             // What this sample said is lost, so the next must say everything.
             self.refused += 1;
+            self.notes = kept.into_iter().take(NOTES).collect();
             self.full_wanted.store(true, Ordering::Relaxed);
             tracing::warn!(target: "observer", "A sample of stream ps was dropped: the writer is behind. The next one is full.");
         }
