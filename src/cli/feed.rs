@@ -68,8 +68,11 @@ impl Live {
         loop {
             self.world.absorb(&mut round.touched);
             let now = Instant::now();
-            if !self.world.readers.outstanding() || now >= until {
+            if self.world.readers.is_settled() || now >= until {
                 break;
+            }
+            if self.world.readers.has_answers() {
+                continue;
             }
             let wake = self.world.readers.deadline().map_or(until, |deadline| deadline.min(until));
             let _ = self.ready.recv_timeout(wake.saturating_duration_since(now));

@@ -156,6 +156,20 @@ impl Readers {
         self.shared.lock().outstanding > 0
     }
 
+    /// Whether all that was asked has been answered and taken. To be asked again after each taking: what is taken
+    /// may lead to new questions, and an answer may come between a taking and a look at what is outstanding.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let state = self.shared.lock();
+        state.outstanding == 0 && state.answers.is_empty()
+    }
+
+    /// Whether answers wait to be taken.
+    #[must_use]
+    pub fn has_answers(&self) -> bool {
+        !self.shared.lock().answers.is_empty()
+    }
+
     /// When the first read under way has had its time; `None` while none is under way.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {

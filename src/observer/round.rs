@@ -15,6 +15,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashSet;
+
 use super::facts::{Facts, Got, Reading, Wants, program_of};
 use super::names::Names;
 use super::readers::{Answer, Readers, Request};
@@ -87,6 +89,8 @@ pub struct Round {
     requests: Vec<Request>,
     next: u32,
     pids: Vec<u32>,
+    /// Who ended or became a zombie: their children have another parent now, and their session no terminal.
+    parents: FxHashSet<u32>,
 }
 
 impl World {
@@ -177,19 +181,19 @@ impl World {
         process.late = process.late.without(wants);
         let mut requests = Vec::new();
         if let Some(Ok((stat, comm))) = got.stat {
-            process.look((stat.utime + stat.stime) * 1_000_000_000 / hz.max(1), clock::monotonic_ns());
+            process.look(ticks_to_ns(stat.utime.saturating_add(stat.stime), hz), clock::monotonic_ns());
             process.stat = stat;
             process.comm = comm;
         }
         if let Some(cmd) = got.cmd {
             take_cmd(process, cmd, &self.scrubber);
         }
-        if let Some(exe) = got.exe {
+        if let Some(exe) = got.exe.filter(|answer| !is_over(&process.facts.exe, answer)) {
             let before = std::mem::take(&mut process.facts.exe);
             process.facts.exe = same_or_new(before, Reading::from_read(exe));
             process.facts.program = program(process);
         }
-        if let Some(path) = got.cgroup {
+        if let Some(path) = got.cgroup.filter(|answer| !is_over(&process.facts.cgroup, answer)) {
             let before = std::mem::take(&mut process.facts.cgroup);
             process.facts.cgroup = same_or_new(before, Reading::from_read(path));
             let unit = match &process.facts.cgroup {
@@ -198,7 +202,7 @@ impl World {
             };
             process.facts.unit = same_or_new(std::mem::take(&mut process.facts.unit), unit);
         }
-        if let Some(owner) = got.owner {
+        if let Some(owner) = got.owner.filter(|answer| !is_over(&process.facts.owner, answer)) {
             process.facts.owner = Reading::from_read(owner);
         }
         if !wants.and(DETAILS).is_empty() {
@@ -220,6 +224,16 @@ impl World {
             requests.extend(status.gids.iter().filter_map(|gid| self.names.ask_group(*gid)));
         }
     }
+}
+
+/// A process that ended while it was asked keeps, in its last row, what was known of it.
+fn is_over<T, U>(before: &Reading<T>, answer: &Result<U, ReadError>) -> bool {
+    before.known().is_some() && matches!(answer, Err(ReadError::Vanished))
+}
+
+/// Clock ticks in nanoseconds; a large machine's process has more of them than 64 bits of nanoseconds in between.
+fn ticks_to_ns(ticks: u64, hz: u64) -> u64 {
+    u64::try_from(u128::from(ticks) * 1_000_000_000 / u128::from(hz.max(1))).unwrap_or(u64::MAX)
 }
 
 /// What goes into [`Facts::details`].
@@ -245,6 +259,13 @@ fn same_or_new(before: Reading<Arc<[u8]>>, new: Reading<Vec<u8>>) -> Reading<Arc
 
 fn take_cmd(process: &mut Process, cmd: Result<Cmd, ReadError>, scrubber: &Scrubber) {
     process.cmd_read_ns = clock::monotonic_ns();
+    if matches!(cmd, Err(ReadError::Vanished)) {
+        // It ended, or an exec was just setting its arguments up: asked again as soon as it ran.
+        process.cmd_read_ns = 0;
+    }
+    if is_over(&process.facts.cmd, &cmd) {
+        return;
+    }
     let cmd = match Reading::from_read(cmd) {
         Reading::Known(cmd) => cmd,
         other => {
@@ -308,6 +329,7 @@ impl Round {
         if everyone {
             let memory = world.proc.read("meminfo").unwrap_or_default();
             world.swap = host::meminfo(&memory, b"SwapTotal").is_none_or(|total| total > 0);
+            world.names.expire();
         }
         let mut round = Self {
             everyone,
@@ -321,6 +343,7 @@ impl Round {
             requests: Vec::new(),
             next: 0,
             pids: Vec::new(),
+            parents: FxHashSet::default(),
         };
         let mut gone = Vec::new();
         world.table.compare(&pids, &mut round.pids, &mut gone);
@@ -336,6 +359,7 @@ impl Round {
 
     fn bury(&mut self, table: &mut Table, pid: u32) {
         if let Some(process) = table.remove(pid) {
+            self.parents.insert(pid);
             self.ended.push((process.id, process.ps.visible));
         }
     }
@@ -389,6 +413,9 @@ impl Round {
     pub fn advance(&mut self, world: &mut World, until: Instant) -> bool {
         let began = Instant::now();
         let finished = if world.proc.is_native() { self.look(world, until) } else { self.ask_all(world) };
+        if finished && world.proc.is_native() {
+            self.look_at_orphans(world);
+        }
         self.read += began.elapsed();
         if finished {
             self.touched.sort_unstable();
@@ -440,7 +467,9 @@ impl Round {
             if ran || self.everyone || process.ps.was_running() {
                 self.touched.push(pid);
             }
-            if read && !self.reread(&proc, process, ran, details, swap) {
+            // Of an orphan it is known that it changed: the gate did not miss it.
+            let known = ran || self.is_orphan(process);
+            if read && !self.reread(&proc, process, known, details, swap) {
                 lost.push(pid);
                 continue;
             }
@@ -452,6 +481,34 @@ impl Round {
             self.discover(world, pid);
         }
         finished
+    }
+
+    fn is_orphan(&self, process: &Process) -> bool {
+        let of = |pid: u32| self.parents.contains(&pid);
+        !self.parents.is_empty() && (of(process.stat.ppid) || u32::try_from(process.stat.session).is_ok_and(of))
+    }
+
+    /// Whoever's parent ended has another one now, and whoever's session ended has no terminal any more,
+    /// without having run: their clocks stand still, so they are looked for.
+    fn look_at_orphans(&mut self, world: &mut World) {
+        if self.parents.is_empty() {
+            return;
+        }
+        let proc = Arc::clone(&world.proc);
+        let (details, swap) = (world.details, world.swap);
+        let mut lost = Vec::new();
+        for process in world.table.iter_mut_from(0) {
+            if self.is_orphan(process) {
+                self.touched.push(process.id.pid);
+                if !self.reread(&proc, process, true, details, swap) {
+                    lost.push(process.id.pid);
+                }
+            }
+        }
+        for pid in lost {
+            self.bury(&mut world.table, pid);
+            self.discover(world, pid);
+        }
     }
 
     /// Reads the counters of a process again, and asks for what they show to be stale. False if it is gone.
@@ -486,6 +543,7 @@ impl Round {
         if stat.is_zombie() || stat.is_kthread() {
             if became_zombie {
                 process.facts.cmd = Reading::Absent;
+                self.parents.insert(process.id.pid);
             }
             if self.everyone {
                 self.want(Wants::OWNER | Wants::CGROUP | details, process);
@@ -553,86 +611,5 @@ fn differs(before: &Stat, now: &Stat, renamed: bool) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::scrub::Args;
-    use std::path::Path;
-    use std::process::Command;
-
-    fn world(may_keep: usize) -> World {
-        let proc = Arc::new(Proc::open(Path::new("/proc")).unwrap());
-        let readers = Readers::start(Arc::clone(&proc), Box::new(|| {}));
-        World::new(proc, readers, Scrubber::new(Args::Full, []).unwrap(), may_keep)
-    }
-
-    fn whole_round(world: &mut World, everyone: bool) -> Round {
-        let mut round = Round::begin(world, everyone).unwrap();
-        while !round.advance(world, Instant::now() + Duration::from_millis(5)) {}
-        while world.readers.outstanding() {
-            world.readers.expire(Instant::now());
-            world.absorb(&mut round.touched);
-            std::thread::yield_now();
-        }
-        world.absorb(&mut round.touched);
-        round
-    }
-
-    #[test]
-    fn births_execs_and_ends_without_events() {
-        for may_keep in [0, 1000] {
-            let mut world = world(may_keep);
-            whole_round(&mut world, true);
-            let mut child = Command::new("sh").args(["-c", "read x; exec sleep 61"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
-            let pid = child.id();
-            let wait_for = |comm: &[u8]| {
-                let limit = Instant::now() + Duration::from_secs(20);
-                while std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default().trim_ascii() != comm {
-                    assert!(Instant::now() < limit);
-                    std::thread::yield_now();
-                }
-            };
-            wait_for(b"sh");
-            let round = whole_round(&mut world, false);
-            assert!(round.touched.contains(&pid));
-            let process = world.table.get(pid).unwrap();
-            assert_eq!(process.facts.cmd.known().unwrap().args().last(), Some(&b"read x; exec sleep 61"[..]));
-            let id = process.id;
-
-            std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"go\n").unwrap();
-            wait_for(b"sleep");
-            // As long as it has not left the CPU its clock may be a scheduler tick old.
-            let limit = Instant::now() + Duration::from_secs(20);
-            while !whole_round(&mut world, false).touched.contains(&pid) {
-                assert!(Instant::now() < limit);
-            }
-            let process = world.table.get(pid).unwrap();
-            assert_eq!((process.id, &*process.comm), (id, &b"sleep"[..]));
-            assert_eq!(**process.facts.cmd.known().unwrap(), Cmd::from_args([&b"sleep"[..], b"61"], 0));
-            assert!(process.facts.exe.known().unwrap().ends_with(b"sleep"));
-
-            child.kill().unwrap();
-            child.wait().unwrap();
-            let round = whole_round(&mut world, false);
-            assert!(round.ended.iter().any(|(ended, _)| *ended == id));
-            assert!(world.table.get(pid).is_none());
-        }
-    }
-
-    #[test]
-    fn an_idle_process_is_not_touched() {
-        let mut world = world(1000);
-        let mut child = Command::new("sleep").arg("62").spawn().unwrap();
-        let limit = Instant::now() + Duration::from_secs(20);
-        // Once it sleeps for good its clock stands still.
-        loop {
-            whole_round(&mut world, false);
-            let round = whole_round(&mut world, false);
-            if !round.touched.contains(&child.id()) {
-                break;
-            }
-            assert!(Instant::now() < limit);
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-}
+#[path = "round_tests.rs"]
+mod tests;

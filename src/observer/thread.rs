@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const FACTS_EVERY: Duration = Duration::from_secs(10);
 /// How often a census is taken.
 const CENSUS_EVERY: Duration = Duration::from_secs(60);
+/// Notes that wait for a sample to be taken.
+const NOTES: usize = 64;
 /// A difference between two clocks that is worth a note, nanoseconds.
 const STEP_NS: i64 = 500_000_000;
 
@@ -151,6 +153,8 @@ struct Loop {
     /// Samples in a row that nobody took.
     refused: u64,
     skipped: u64,
+    /// Notes that no sample has carried yet.
+    notes: Vec<Note>,
     reloads: Vec<(Box<Orders>, u64)>,
     stop: bool,
 }
@@ -194,6 +198,7 @@ impl Loop {
             touched: Vec::new(),
             refused: 0,
             skipped: 0,
+            notes: Vec::new(),
             reloads: Vec::new(),
             stop: false,
         }
@@ -279,8 +284,11 @@ impl Loop {
         loop {
             self.world.absorb(touched);
             let now = Instant::now();
-            if !self.world.readers.outstanding() || now >= until || self.stop {
+            if self.world.readers.is_settled() || now >= until || self.stop {
                 break;
+            }
+            if self.world.readers.has_answers() {
+                continue;
             }
             let wake = self.world.readers.deadline().map_or(until, |deadline| deadline.min(until));
             let message = self.inbox.recv_timeout(wake.saturating_duration_since(now));
@@ -295,10 +303,17 @@ impl Loop {
         let due = self.wall.at(tick.due_ns);
         let interval = self.orders.interval.unwrap_or(PATIENCE);
         self.skipped += tick.skipped;
-        let mut notes = self.clock_notes(due);
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.extend(self.clock_notes(due));
         let everyone = self.full_is_due(due);
         let full = everyone || !self.orders.changes;
-        let Some(mut round) = self.round(everyone) else { return };
+        let Some(mut round) = self.round(everyone) else {
+            // Nothing of this tick may be lost: neither that it was due, nor what its clocks or a full sample would have said.
+            self.skipped += 1;
+            self.notes = notes;
+            self.full_wanted.fetch_or(everyone, Ordering::Relaxed);
+            return;
+        };
         let mut touched = std::mem::take(&mut round.touched);
         self.await_readers(&mut touched, PATIENCE.min(interval / 2));
         round.touched = touched;
@@ -307,6 +322,7 @@ impl Loop {
         counts.late_ms = u64::try_from(tick.late_ns / 1_000_000).unwrap_or(0);
         counts.skipped = self.skipped;
         counts.boottime_ms = clock::boottime_ns() / 1_000_000;
+        let kept = notes.clone();
         if self.refused > 0 {
             notes.push(Note::new(due, NoteKind::Gap).with("samples", self.refused).with("why", "queue"));
         }
@@ -330,6 +346,7 @@ impl Loop {
         } else {
             // What this sample said is lost, so the next must say everything.
             self.refused += 1;
+            self.notes = kept.into_iter().take(NOTES).collect();
             self.full_wanted.store(true, Ordering::Relaxed);
             tracing::warn!(target: "observer", "A sample of stream ps was dropped: the writer is behind. The next one is full.");
         }
@@ -393,11 +410,13 @@ impl Loop {
         self.orders = orders;
         self.sampler = PsSampler::new(self.orders.selection.clone());
         self.world.details = self.sampler.needs();
+        let other_rules = !self.world.scrubber.has_rules_of(&self.orders.scrubber);
         self.world.scrubber = self.orders.scrubber.clone();
-        // What may be recorded of a command line may have changed: nobody's is taken for the same as before.
+        // Where other rules say what may be recorded of a command line, whoever cannot be read again is not shown by
+        // those of before.
         for process in self.world.table.iter_mut_from(0) {
             process.facts.said = 0;
-            if process.facts.cmd == Reading::Absent && !process.stat.is_kthread() && !process.stat.is_zombie() {
+            if other_rules && !process.stat.is_kthread() && !process.stat.is_zombie() {
                 process.facts.cmd = Reading::Unread;
             }
         }

@@ -10,7 +10,9 @@ use crate::record::cmd::{Cmd, MAX_BYTES};
 /// Reads the arguments. At most [`MAX_BYTES`] of them are kept; the rest is only counted.
 ///
 /// # Errors
-/// As [`ReadError`] says.
+/// As [`ReadError`] says. A file without a byte is `Vanished` too: a process that has arguments, even one empty
+/// one, answers with bytes, so this one has ended or an exec is just setting its arguments up
+/// (`get_mm_cmdline` in `fs/proc/base.c`).
 pub fn read(fd: &OwnedFd) -> Result<Cmd, ReadError> {
     let mut kept = Vec::new();
     let mut total = 0_u64;
@@ -36,6 +38,9 @@ pub fn read(fd: &OwnedFd) -> Result<Cmd, ReadError> {
             buffer.resize(64 * 1024, 0);
         }
     }
+    if at == 0 {
+        return Err(ReadError::Vanished);
+    }
     Ok(Cmd::from_proc(&kept, total))
 }
 
@@ -53,9 +58,11 @@ mod tests {
         // An exec shows its arguments only once the new image is set up, a little after the old one is gone.
         let limit = std::time::Instant::now() + std::time::Duration::from_secs(20);
         let cmd = loop {
-            let cmd = read(&proc.process(child.id()).unwrap().open("cmdline").unwrap()).unwrap();
-            if cmd.args().next().is_some_and(|arg| arg == b"sh") {
-                break cmd;
+            let cmd = read(&proc.process(child.id()).unwrap().open("cmdline").unwrap());
+            if let Ok(cmd) = &cmd
+                && cmd.args().next().is_some_and(|arg| arg == b"sh")
+            {
+                break cmd.clone();
             }
             assert!(std::time::Instant::now() < limit, "the child never showed its arguments: {cmd:?}");
         };
@@ -68,6 +75,23 @@ mod tests {
     fn arguments_with_spaces_and_empty_ones() {
         let cmd = cmd_of(&["a b", "", "x"]);
         assert_eq!(cmd, Cmd::from_args([b"sh".as_slice(), b"-c", b"read x", b"a b", b"", b"x"], 0));
+    }
+
+    #[test]
+    fn no_byte_is_no_empty_command_line() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let proc = Proc::open(Path::new("/proc")).unwrap();
+        let limit = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let stat = || proc.read(&format!("{}/stat", child.id())).unwrap();
+        while !stat().windows(4).any(|part| part == b") Z ") {
+            assert!(std::time::Instant::now() < limit);
+        }
+        let zombie = proc.process(child.id()).unwrap().open("cmdline").unwrap();
+        assert_eq!(read(&zombie), Err(ReadError::Vanished));
+        child.wait().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut &file, b"\0").unwrap();
+        assert_eq!(read(&file.into()), Ok(Cmd::from_proc(b"\0", 0)), "one empty argument is one");
     }
 
     #[test]
