@@ -56,8 +56,10 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
         }
         let verdict = if report.segments == 0 {
             "no segments"
-        } else if report.is_clean() {
+        } else if report.is_whole() {
             "whole"
+        } else if report.is_clean() {
+            "no samples"
         } else {
             "NOT whole"
         };
@@ -73,8 +75,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
             report.damage.len()
         )?;
     }
-    // An empty directory proves nothing.
-    Ok(if report.is_clean() && report.segments > 0 { Answer::Yes } else { Answer::No })
+    Ok(if report.is_whole() { Answer::Yes } else { Answer::No })
 }
 
 fn json(report: &Report) -> serde_json::Value {
@@ -82,7 +83,7 @@ fn json(report: &Report) -> serde_json::Value {
         findings.iter().map(|finding| serde_json::json!({ "file": finding.file, "offset": finding.offset, "what": finding.what })).collect()
     };
     serde_json::json!({
-        "whole": report.is_clean(),
+        "whole": report.is_whole(),
         "segments": report.segments,
         "samples": report.samples,
         "rows": report.rows,

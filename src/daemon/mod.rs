@@ -14,6 +14,7 @@ pub mod orders;
 pub mod sink;
 pub mod supervise;
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -76,14 +77,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the last words of a daemon that does not run")]
+/// The last words of a daemon that does not run; that nobody listens is no reason to panic.
 fn complain(failure: &Failure) {
-    eprintln!("psmond: {failure}");
+    let _ = writeln!(std::io::stderr(), "psmond: {failure}");
 }
 
-#[expect(clippy::print_stdout, reason = "the answer to --check")]
+/// The answer to `--check`.
 fn say(text: &str) {
-    println!("{text}");
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// Runs until a signal ends it.

@@ -75,12 +75,14 @@ impl<W: Write> Pipe<W> {
             self.changes = None;
             self.format.header(&encode::header(self.stream, self.seg, &sample.facts, &sample.columns), &mut out);
         }
+        let lost = super::writer::lost_before(&sample.notes);
         for note in self.notes.drain(..).chain(sample.notes.drain(..)) {
             self.format.note(self.stream, &note, &mut out);
         }
         let changes = self.changes.get_or_insert_with(|| Changes::new(&sample.columns, &self.thresholds));
         let news = changes.news(&mut sample);
-        self.seq += 1;
+        // Samples that never came here are missing from the numbers too.
+        self.seq += 1 + lost;
         let time = sample.due.to_string();
         let ledger = Ledger { seq: self.seq, ..Ledger::default() };
         self.format.news(self.stream, &sample.columns, time.as_bytes(), &news, &mut out);
@@ -90,5 +92,40 @@ impl<W: Write> Pipe<W> {
         self.format.end_tick(crc, &mut out);
         self.output.write_all(&out)?;
         self.output.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::ledger::{Facts, NoteKind};
+    use crate::record::moment::Moment;
+    use crate::record::sample::Counts;
+    use crate::record::schema::Columns;
+    use std::sync::Arc;
+
+    #[test]
+    fn samples_that_never_came_are_missing_from_the_numbers() {
+        let text = String::new;
+        let facts = Facts { host: text(), boot: text(), pidns: text(), tz: text(), hz: 100, page: 4096, cpus: 1, version: text() };
+        let due = Moment { unix_ns: 1_795_190_530_000_000_000, offset_s: 0 };
+        let sample = |notes| Sample {
+            stream: Stream::Ps,
+            facts: Arc::new(facts.clone()),
+            columns: Columns::standard(Stream::Ps),
+            due,
+            full: true,
+            rows: Vec::new(),
+            left: Vec::new(),
+            counts: Counts::default(),
+            notes,
+        };
+        let mut out = Vec::new();
+        let mut pipe = Pipe::new(&mut out, Stream::Ps, Format::Text, BTreeMap::new());
+        pipe.sample(sample(Vec::new())).unwrap();
+        pipe.sample(sample(vec![Note::new(due, NoteKind::Gap).with("samples", 2).with("why", "queue")])).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let seqs: Vec<&str> = text.lines().filter(|line| line.starts_with("#tick ")).filter_map(|line| line.split(' ').nth(2)).collect();
+        assert_eq!(seqs, ["seq=1", "seq=4"]);
     }
 }

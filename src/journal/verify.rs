@@ -42,6 +42,12 @@ pub struct Finding {
 }
 
 impl Report {
+    /// There are samples, and nothing is damaged or missing: an empty directory proves nothing.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.is_clean() && self.samples > 0
+    }
+
     /// Nothing is damaged or missing.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
@@ -198,6 +204,10 @@ impl Segment<'_> {
                 self.damage(0, "it does not begin with a header".to_owned());
             }
             first = false;
+        }
+        if first {
+            let what = "it is empty".to_owned();
+            if self.live { self.remark(0, what) } else { self.damage(0, what) }
         }
         let end = lines.offset();
         self.report.bytes += end;

@@ -667,7 +667,7 @@ impl Live {
 }
 
 /// Samples that were made and never came here, as their maker notes them.
-fn lost_before(notes: &[Note]) -> u64 {
+pub(super) fn lost_before(notes: &[Note]) -> u64 {
     let counts = notes
         .iter()
         .filter(|note| note.kind == NoteKind::Gap)
