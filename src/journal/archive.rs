@@ -1,7 +1,7 @@
 //! Compression of closed days, in the background at idle priority.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -83,7 +83,8 @@ fn write_frames(mut input: impl io::BufRead, mut output: impl io::Write) -> io::
     let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
     compressor.include_checksum(true)?;
     loop {
-        let count = input.read_until(b'\n', &mut frame)?;
+        // No line of ours is that long; what is, is damage, and is not to be held in memory whole.
+        let count = input.by_ref().take(FRAME as u64).read_until(b'\n', &mut frame)?;
         let sample_ended = matches!(super::reader::mark(&frame[frame.len() - count..]), super::reader::Mark::Tick);
         if count == 0 || (frame.len() >= FRAME && sample_ended) || frame.len() >= 4 * FRAME {
             if !frame.is_empty() {
@@ -100,7 +101,6 @@ fn write_frames(mut input: impl io::BufRead, mut output: impl io::Write) -> io::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read as _;
 
     #[test]
     fn frames_are_independent_and_hold_all() {

@@ -94,3 +94,38 @@ impl<W: Write> Pipe<W> {
         self.output.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::ledger::{Facts, NoteKind};
+    use crate::record::moment::Moment;
+    use crate::record::sample::Counts;
+    use crate::record::schema::Columns;
+    use std::sync::Arc;
+
+    #[test]
+    fn samples_that_never_came_are_missing_from_the_numbers() {
+        let text = String::new;
+        let facts = Facts { host: text(), boot: text(), pidns: text(), tz: text(), hz: 100, page: 4096, cpus: 1, version: text() };
+        let due = Moment { unix_ns: 1_795_190_530_000_000_000, offset_s: 0 };
+        let sample = |notes| Sample {
+            stream: Stream::Ps,
+            facts: Arc::new(facts.clone()),
+            columns: Columns::standard(Stream::Ps),
+            due,
+            full: true,
+            rows: Vec::new(),
+            left: Vec::new(),
+            counts: Counts::default(),
+            notes,
+        };
+        let mut out = Vec::new();
+        let mut pipe = Pipe::new(&mut out, Stream::Ps, Format::Text, BTreeMap::new());
+        pipe.sample(sample(Vec::new())).unwrap();
+        pipe.sample(sample(vec![Note::new(due, NoteKind::Gap).with("samples", 2).with("why", "queue")])).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let seqs: Vec<&str> = text.lines().filter(|line| line.starts_with("#tick ")).filter_map(|line| line.split(' ').nth(2)).collect();
+        assert_eq!(seqs, ["seq=1", "seq=4"]);
+    }
+}

@@ -397,6 +397,7 @@ mod tests {
         let (readers, told) = pool(Path::new("/proc"));
         readers.ask([ask(std::process::id(), None), Request::User(0)]);
         told.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert!(!readers.outstanding() && readers.has_answers() && !readers.is_settled(), "answered, and not taken");
         let mut facts = None;
         for answer in readers.take() {
             match answer {
@@ -408,7 +409,7 @@ mod tests {
         let facts = facts.unwrap();
         assert!(facts.cmd.unwrap().unwrap().args().next().is_some());
         assert!(facts.exe.unwrap().unwrap().starts_with(b"/"));
-        assert!(!readers.outstanding());
+        assert!(readers.is_settled());
     }
 
     #[test]

@@ -426,11 +426,13 @@ impl Loop {
         self.orders = orders;
         self.sampler = PsSampler::new(self.orders.selection.clone());
         self.world.details = self.sampler.needs();
+        let other_rules = !self.world.scrubber.has_rules_of(&self.orders.scrubber);
         self.world.scrubber = self.orders.scrubber.clone();
-        // What may be recorded of a command line may have changed: nobody's is taken for the same as before.
+        // Where other rules say what may be recorded of a command line, whoever cannot be read again is not shown by
+        // those of before.
         for process in self.world.table.iter_mut_from(0) {
             process.facts.said = 0;
-            if process.facts.cmd == Reading::Absent && !process.stat.is_kthread() && !process.stat.is_zombie() {
+            if other_rules && !process.stat.is_kthread() && !process.stat.is_zombie() {
                 process.facts.cmd = Reading::Unread;
             }
         }

@@ -55,6 +55,12 @@ impl Scrubber {
         Ok(Self { args, patterns, next: Some(Regex::new(NEXT)?) })
     }
 
+    /// Whether both let the same be recorded.
+    #[must_use]
+    pub fn has_rules_of(&self, other: &Self) -> bool {
+        self.args == other.args && self.patterns.iter().map(Regex::as_str).eq(other.patterns.iter().map(Regex::as_str))
+    }
+
     /// The command line as it may be recorded; `None` where nothing may.
     #[must_use]
     pub fn apply(&self, cmd: Cmd) -> Option<Cmd> {
@@ -133,6 +139,7 @@ mod tests {
         let scrubber = Scrubber::new(Args::Scrub, [r"-p(?P<secret>\S+)"]).expect("a valid pattern");
         let cmd = Cmd::from_args([b"mysql".as_slice(), b"-phunter2"], 0);
         assert_eq!(scrubber.apply(cmd.clone()), Some(Cmd::from_args([b"mysql".as_slice(), b"-p***"], 0)));
+        assert!(scrubber.has_rules_of(&scrubber.clone()) && !scrubber.has_rules_of(&Scrubber::new(Args::Scrub, []).expect("no pattern")));
         let none = Scrubber::new(Args::None, []).expect("no pattern");
         assert_eq!(none.apply(cmd.clone()), None);
         let program = Scrubber::new(Args::Program, []).expect("no pattern");

@@ -11,6 +11,9 @@ use psmon::record::cmd::Cmd;
 use psmon::record::moment::Moment;
 use psmon::record::value::Value;
 
+/// A text as the oracle sees it.
+type Text = fn(&Seen) -> Vec<u8>;
+
 pub type Row = BTreeMap<String, Value>;
 
 /// The table at one tick.
@@ -152,7 +155,7 @@ fn values(row: &Row, past: &Seen, before: &Seen, after: &Seen) -> Vec<String> {
         fail("tty", &before.tty, &after.tty);
     }
     let word = |bytes: &[u8]| if bytes.is_empty() { Value::Absent } else { Value::word(bytes) };
-    let texts: [(&str, fn(&Seen) -> Vec<u8>); 4] =
+    let texts: [(&str, Text); 4] =
         [("user", |seen| seen.user.clone()), ("comm", |seen| seen.comm.clone()), ("program", |seen| seen.program.clone()), ("unit", unit)];
     for (name, text) in texts {
         let (one, other) = (text(before), text(after));

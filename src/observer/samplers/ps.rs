@@ -26,13 +26,15 @@ pub struct Shown {
     stuck: bool,
     /// Tenths of a per cent of CPU over the last interval.
     pct: Option<i64>,
+    /// No interval was behind its row: the next one has its first percentage.
+    first: bool,
 }
 
 impl Shown {
-    /// It used CPU in the interval before, so that its row changes even if it does nothing now.
+    /// It used CPU in the interval before, or there was no interval before, so that its row changes even if it does nothing now.
     #[must_use]
     pub const fn was_running(&self) -> bool {
-        matches!(self.pct, Some(tenths) if tenths > 0)
+        self.first || matches!(self.pct, Some(tenths) if tenths > 0)
     }
 }
 
@@ -129,6 +131,7 @@ impl PsSampler {
             }
             if is_touched {
                 process.ps.pct = process.interval_ns(*last_round_ns).map(|(cpu, time)| measure::per_cent_tenths(cpu, time));
+                process.ps.first = process.ps.pct.is_none();
             }
             if !process.ps.visible {
                 counts.hidden += 1;
