@@ -255,6 +255,24 @@ impl Drop for Victim {
     }
 }
 
+/// A user that owns nothing.
+pub const NOBODY: u32 = 65534;
+
+/// psmond as that user, who may read the config and nothing of ours besides. Needs root and setpriv.
+pub fn as_nobody(place: &Place) -> Command {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(place.root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    // The program of the build may lie where only root may go.
+    let program = place.root.path().join("psmond");
+    if !program.exists() {
+        std::fs::copy(psmond(), &program).unwrap();
+    }
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]).arg(program).arg("-c").arg(place.config());
+    command.env_remove("HOME").current_dir("/");
+    command
+}
+
 /// A file system mounted by the test; it is unmounted when dropped.
 pub struct Mount(pub PathBuf);
 
