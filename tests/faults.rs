@@ -294,7 +294,7 @@ fn a_second_instance_is_told_the_pid_of_the_first() {
 
 /// A number below `limit`, another each time.
 fn random(limit: u32) -> u32 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos() / 1000 % limit
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_micros() % limit
 }
 
 #[test]
