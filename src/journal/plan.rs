@@ -193,6 +193,8 @@ struct Track {
     found: bool,
     today: u64,
     gap: Option<Gap>,
+    /// The gap that the sample under way tells of: told only if that sample is written.
+    telling: Option<Gap>,
     shedding: bool,
 }
 
@@ -257,6 +259,7 @@ impl Plan {
                     track.live = None;
                     track.seg = track.seg.saturating_sub(1);
                 }
+                track.gap = track.telling.take();
                 add_gap(track, 1, Some(due), true);
                 vec![Action::WantFull { stream }]
             }
@@ -323,6 +326,7 @@ impl Plan {
         }
         track.shedding = over;
         let gap = track.gap.take();
+        track.telling.clone_from(&gap);
         actions.push(Action::Append { stream, seq: track.seq, shed: over, gap });
         if over {
             // What was shed is missing from the table: when there is room again it must be whole.

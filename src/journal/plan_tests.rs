@@ -122,6 +122,16 @@ fn a_full_disk_is_a_gap_with_its_count_and_a_full_sample_after() {
         [Action::Append { stream: Stream::Ps, seq: 4, shed: false, gap: Some(gap) }]
     );
     assert_eq!(plan.decide(sample(at(40), false)), [append(5)]);
+    // A gap is told only by a sample that is written.
+    for seconds in [50, 60, 70] {
+        plan.decide(sample(at(seconds), true));
+        plan.decide(Event::Failed { stream: Stream::Ps, due: at(seconds), fresh: false });
+    }
+    let gap = Gap { samples: 3, since: Some(at(50)), disk: true };
+    assert_eq!(
+        plan.decide(sample(at(80), true)),
+        [Action::Append { stream: Stream::Ps, seq: 9, shed: false, gap: Some(gap) }]
+    );
 }
 
 #[test]
@@ -253,7 +263,7 @@ proptest! {
         let (mut now, mut made, mut seg, mut missing) = (0_i64, 0_u64, 0_u64, 0_u64);
         let mut live: Option<(u8, Date, bool)> = None;
         let mut last: Option<(u64, Moment)> = None;
-        let mut failable = false;
+        let (mut failable, mut told) = (None, 0);
         for step in steps {
             match step {
                 Step::Sample { full, seconds, key, lost } => {
@@ -262,7 +272,7 @@ proptest! {
                     missing += lost;
                     let due = at(now);
                     let mut opened = false;
-                    failable = false;
+                    failable = None;
                     for action in plan.decide(Event::Sample { stream: Stream::Ps, due, full, key: vec![key], lost }) {
                         match action {
                             Action::Close { date, .. } => {
@@ -282,8 +292,8 @@ proptest! {
                                 prop_assert!(missing == 0 || full);
                                 let (of_key, date, _) = live.unwrap();
                                 prop_assert_eq!((of_key, date), (key, due.date()));
-                                missing = 0;
-                                failable = !opened;
+                                (told, missing) = (missing, 0);
+                                failable = Some(opened);
                                 last = Some((seq, due));
                             }
                             Action::Drop { .. } => missing += 1,
@@ -291,15 +301,18 @@ proptest! {
                         }
                     }
                 }
-                Step::Fail if failable => {
-                    failable = false;
-                    missing += 1;
-                    plan.decide(Event::Failed { stream: Stream::Ps, due: at(now), fresh: false });
+                Step::Fail => {
+                    let Some(fresh) = failable.take() else { continue };
+                    missing = told + 1;
+                    if fresh {
+                        seg -= 1;
+                        live = None;
+                    }
+                    plan.decide(Event::Failed { stream: Stream::Ps, due: at(now), fresh });
                 }
-                Step::Fail => {}
                 Step::Vanish => {
                     live = None;
-                    failable = false;
+                    failable = None;
                     plan.decide(Event::Vanished { stream: Stream::Ps });
                 }
                 Step::Restart => {
@@ -313,7 +326,7 @@ proptest! {
                         plan.decide(Event::Found { stream: Stream::Ps, seg, key: vec![key], date: Some(date), seq: Some(seq), bytes: 1 });
                     }
                     missing = 0;
-                    failable = false;
+                    failable = None;
                 }
             }
         }

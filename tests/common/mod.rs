@@ -231,7 +231,11 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Not for ever: a disk that a test has hung holds it until the disk is dropped too.
+        let end = Instant::now() + Duration::from_secs(5);
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -253,6 +257,24 @@ impl Drop for Victim {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A user that owns nothing.
+pub const NOBODY: u32 = 65534;
+
+/// psmond as that user, who may read the config and nothing of ours besides. Needs root and setpriv.
+pub fn as_nobody(place: &Place) -> Command {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(place.root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    // The program of the build may lie where only root may go.
+    let program = place.root.path().join("psmond");
+    if !program.exists() {
+        std::fs::copy(psmond(), &program).unwrap();
+    }
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]).arg(program).arg("-c").arg(place.config());
+    command.env_remove("HOME").current_dir("/");
+    command
 }
 
 /// A file system mounted by the test; it is unmounted when dropped.
