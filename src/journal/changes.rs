@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rustc_hash::FxHashMap;
 
 use crate::record::identity::Identity;
+use crate::record::ledger::Why;
 use crate::record::sample::{Left, Row, Sample};
 use crate::record::schema::{self, Column, Columns};
 use crate::record::value::Value;
@@ -52,7 +53,13 @@ impl Changes {
         }
         let rows = std::mem::take(&mut sample.rows);
         if sample.full {
-            self.written.clear();
+            // Whoever is not in it left unsaid: with a sample that was dropped, or that no disk took.
+            for row in &rows {
+                self.written.remove(&row.id);
+            }
+            let mut unsaid: Vec<Left> = self.written.drain().map(|(id, _)| Left { id, why: Why::Exit }).collect();
+            unsaid.sort_by_key(|left| left.id);
+            news.left.append(&mut unsaid);
             self.written.reserve(rows.len());
         }
         for row in rows {
@@ -73,16 +80,16 @@ impl Changes {
         values.any(|((column, own), (before, now))| schema::differs(column, *own, before, now))
     }
 
-    /// Forgets everything: the next sample must be full.
-    pub fn forget(&mut self) {
-        self.written.clear();
+    /// These were to be said to have left, and were not: the next full sample says it.
+    pub fn unsaid(&mut self, left: &[Left]) {
+        self.written.extend(left.iter().map(|left| (left.id, Box::default())));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::ledger::{Facts, Why};
+    use crate::record::ledger::Facts;
     use crate::record::moment::Moment;
     use crate::record::sample::Counts;
     use crate::record::stream::Stream;
@@ -183,6 +190,15 @@ mod tests {
                 before = table;
             }
         }
+    }
+
+    #[test]
+    fn a_full_sample_says_who_left_with_one_that_was_lost() {
+        let mut changes = Changes::new(&columns(), &BTreeMap::new());
+        let one = |pid| row(pid, (0, 0, 0, 0, 0, 1));
+        changes.news(&mut sample(true, vec![one(1), one(2)], Vec::new()));
+        let news = changes.news(&mut sample(true, vec![one(1)], Vec::new()));
+        assert_eq!(news.left, [Left { id: Identity { pid: 2, start: 1 }, why: Why::Exit }]);
     }
 
     #[test]

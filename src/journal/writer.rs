@@ -523,6 +523,7 @@ impl Writer {
             live.format.note(stream, note, &mut out);
         }
         let news = live.changes.news(sample);
+        let left = news.left.clone();
         let mut time = Vec::with_capacity(29);
         sample.due.write(3, &mut time);
         let (news, ledger) =
@@ -548,14 +549,14 @@ impl Writer {
                 self.prev_write = took;
                 self.disk_failed = false;
                 if shed {
-                    live.changes.forget();
+                    live.changes.unsaid(&left);
                 }
                 self.slow(took, "write");
                 let actions = self.plan.decide(Event::Written { stream, bytes, now: self.began.elapsed() });
                 self.obey(actions, None);
             }
             Err(error) => {
-                live.changes.forget();
+                live.changes.unsaid(&left);
                 let empty = live.len == 0;
                 // Other notes of this sample must not be lost with it.
                 self.pending.extend(notes.into_iter().filter(|note| !matches!(note.kind, NoteKind::FullDisk)).take(64));

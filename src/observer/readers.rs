@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::facts::{Counters, Details, Got, NAMESPACES, Reading, Wants};
 use crate::source::procdir::{Proc, ProcessDir};
-use crate::source::{ReadError, cgroup, cmdline, io, signed, stat, status, users};
+use crate::source::{ReadError, cgroup, cmdline, io, signed, stat, statm, status, users};
 
 /// How long one read may take.
 pub const DEADLINE: Duration = Duration::from_secs(1);
@@ -328,7 +328,9 @@ fn read(proc: &Proc, pid: u32, start: Option<u64>, wants: Wants) -> Got {
 
 fn read_stat(dir: &ProcessDir) -> Result<Counters, ReadError> {
     let line = dir.read("stat")?;
-    stat::parse(&line).map(|(stat, comm)| (stat, comm.into())).ok_or(ReadError::Vanished)
+    let (mut stat, comm) = stat::parse(&line).ok_or(ReadError::Vanished)?;
+    stat.rss_pages = dir.read("statm").ok().and_then(|text| statm::resident_pages(&text)).unwrap_or(stat.rss_pages);
+    Ok((stat, comm.into()))
 }
 
 /// A file of one word: `0` and nothing mean none, whatever follows a NUL or newline is cut.

@@ -28,7 +28,7 @@ use crate::source::host::{self, Machine};
 use crate::source::procdir::{Proc, read_at_start};
 use crate::source::stat::{self, Stat};
 use crate::source::tty::Terminals;
-use crate::source::{ReadError, cgroup, clock};
+use crate::source::{ReadError, cgroup, clock, statm};
 
 /// A command line is read again after so long, if its process ran: setproctitle raises no event.
 const CMD_AGE_NS: u64 = 60_000_000_000;
@@ -89,6 +89,8 @@ pub struct Round {
     /// Time spent reading.
     pub read: Duration,
     requests: Vec<Request>,
+    /// Files that may still be kept open in this round.
+    spare: usize,
     next: u32,
     pids: Vec<u32>,
     /// Who ended or became a zombie: their children have another parent now, and their session no terminal.
@@ -184,6 +186,7 @@ impl World {
         let mut requests = Vec::new();
         if let Some(Ok((stat, comm))) = got.stat {
             process.look(ticks_to_ns(stat.utime.saturating_add(stat.stime), hz), clock::monotonic_ns());
+            process.rss_pages = stat.rss_pages;
             process.stat = stat;
             process.comm = comm;
         }
@@ -343,6 +346,7 @@ impl Round {
             ended: Vec::new(),
             read: Duration::ZERO,
             requests: Vec::new(),
+            spare: 0,
             next: 0,
             pids: Vec::new(),
             parents: FxHashSet::default(),
@@ -379,6 +383,12 @@ impl Round {
         }
         let mut buffer = [0; STAT_BYTES];
         let read = world.proc.open_stat(pid).and_then(|fd| read_at_start(&fd, &mut buffer).map(|length| (fd, length)));
+        if matches!(read, Err(ReadError::NoDescriptor)) {
+            // It lives, and nothing of it can be opened now: it is shown as what it is.
+            world.table.insert(Process::unknown(pid));
+            self.touched.push(pid);
+            return;
+        }
         let Some((fd, (stat, comm))) = read.ok().and_then(|(fd, length)| Some((fd, stat::parse(&buffer[..length])?))) else {
             self.vanished += 1;
             return;
@@ -386,6 +396,7 @@ impl Round {
         // A kernel thread is rarely read again: no descriptor is spent on it.
         let kept = (world.table.may_keep() && !stat.is_kthread()).then_some(fd);
         let mut process = Process::new(stat, comm, kept);
+        reread_memory(&world.proc, &mut process, &mut 0);
         let wants = if stat.is_kthread() { Wants::OWNER | Wants::CGROUP } else { Wants::FIRST };
         if stat.is_kthread() || stat.is_zombie() {
             process.facts.cmd = Reading::Absent;
@@ -450,6 +461,8 @@ impl Round {
         let (details, swap) = (world.details, world.swap);
         let boot_ns = clock::boottime_ns();
         let hz = world.machine.hz.max(1);
+        let spare = table.spare();
+        self.spare = spare;
         for (count, process) in table.iter_mut_from(self.next).enumerate() {
             if count % 64 == 63 && Instant::now() >= until {
                 self.next = process.id.pid;
@@ -476,6 +489,7 @@ impl Round {
             }
             self.follow_cgroup(process, boot_ns / (1_000_000_000 / hz).max(1), hz);
         }
+        table.kept_more(spare - self.spare);
         for pid in lost {
             // Gone since the list was made; the pid may already be another's.
             self.bury(&mut world.table, pid);
@@ -543,7 +557,14 @@ impl Round {
             process.comm = comm.into();
         }
         let was_kthread = process.stat.is_kthread();
-        process.stat = stat;
+        let before = std::mem::replace(&mut process.stat, stat);
+        // Pages come by faults and go with their mappings: without either the exact number stands still too.
+        let memory = |stat: &Stat| (stat.min_flt, stat.maj_flt, stat.vsize, stat.rss_pages);
+        if self.everyone || memory(&before) != memory(&stat) {
+            // At a reading of everyone nothing is opened for good: most of them are idle.
+            let mut none = 0;
+            reread_memory(proc, process, if ran { &mut self.spare } else { &mut none });
+        }
         if stat.is_zombie() || stat.is_kthread() {
             if became_zombie {
                 process.facts.cmd = Reading::Absent;
@@ -605,6 +626,27 @@ fn cgroup_reads_due(start: u64, boot_ticks: u64, hz: u64) -> u8 {
         1..10 => 1,
         _ => 2,
     }
+}
+
+/// Reads the exact resident pages. The file is kept open while there are descriptors to `spare`.
+fn reread_memory(proc: &Proc, process: &mut Process, spare: &mut usize) {
+    if process.stat.is_kthread() {
+        return;
+    }
+    let mut buffer = [0; 256];
+    let read = match &process.kept_statm {
+        Some(kept) => read_at_start(kept.as_fd(), &mut buffer),
+        None => proc.open_statm(process.id.pid).and_then(|fd| {
+            let read = read_at_start(&fd, &mut buffer);
+            if *spare > 0 {
+                *spare -= 1;
+                process.kept_statm = Some(fd);
+            }
+            read
+        }),
+    };
+    let exact = read.ok().and_then(|length| statm::resident_pages(&buffer[..length]));
+    process.rss_pages = exact.unwrap_or(process.stat.rss_pages);
 }
 
 fn swap_wants(swap: bool, process: &Process) -> Wants {

@@ -37,6 +37,10 @@ pub struct Process {
     pub comm: Box<[u8]>,
     /// Its `stat`, kept open as long as there are descriptors to spare.
     pub kept: Option<OwnedFd>,
+    /// Its `statm`, opened when first its memory moved, and kept likewise.
+    pub kept_statm: Option<OwnedFd>,
+    /// Resident pages, exact: those of `stat` may lag.
+    pub rss_pages: u64,
     /// What else is known of it.
     pub facts: Facts,
 }
@@ -59,6 +63,8 @@ impl Process {
             stat,
             comm: comm.into(),
             kept,
+            kept_statm: None,
+            rss_pages: stat.rss_pages,
             facts: Facts::default(),
         }
     }
@@ -90,6 +96,10 @@ impl Process {
         Some((self.cpu_ns.saturating_sub(cpu), self.looked_ns.saturating_sub(since)))
     }
 
+    fn descriptors(&self) -> usize {
+        usize::from(self.kept.is_some()) + usize::from(self.kept_statm.is_some())
+    }
+
     /// Whether its counters are known.
     #[must_use]
     pub const fn is_known(&self) -> bool {
@@ -118,18 +128,29 @@ impl Table {
         self.kept < self.may_keep
     }
 
+    /// How many more files may be kept open.
+    #[must_use]
+    pub const fn spare(&self) -> usize {
+        self.may_keep.saturating_sub(self.kept)
+    }
+
+    /// Counts files that were kept while the table was walked.
+    pub const fn kept_more(&mut self, files: usize) {
+        self.kept += files;
+    }
+
     /// Takes a process in; whoever had its pid is handed back.
     pub fn insert(&mut self, process: Process) -> Option<Box<Process>> {
-        self.kept += usize::from(process.kept.is_some());
+        self.kept += process.descriptors();
         let before = self.processes.insert(process.id.pid, Box::new(process));
-        self.kept -= usize::from(before.as_ref().is_some_and(|old| old.kept.is_some()));
+        self.kept -= before.as_ref().map_or(0, |old| old.descriptors());
         before
     }
 
     /// Takes a process out.
     pub fn remove(&mut self, pid: u32) -> Option<Box<Process>> {
         let process = self.processes.remove(&pid)?;
-        self.kept -= usize::from(process.kept.is_some());
+        self.kept -= process.descriptors();
         Some(process)
     }
 

@@ -15,6 +15,7 @@ pub mod mounts;
 pub mod procdir;
 pub mod sched;
 pub mod stat;
+pub mod statm;
 pub mod status;
 pub mod taskstats;
 pub mod tty;

@@ -93,13 +93,26 @@ impl Proc {
     /// # Errors
     /// As [`ReadError`] says.
     pub fn open_stat(&self, pid: u32) -> Result<OwnedFd, ReadError> {
-        let mut path = [0_u8; 16];
+        self.open_of(pid, b"/stat")
+    }
+
+    /// Opens `/proc/PID/statm`, which can be kept likewise.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    pub fn open_statm(&self, pid: u32) -> Result<OwnedFd, ReadError> {
+        self.open_of(pid, b"/statm")
+    }
+
+    /// Opens a file of a process without an allocation: this is done for each process at each full sample.
+    fn open_of(&self, pid: u32, file: &[u8]) -> Result<OwnedFd, ReadError> {
+        let mut path = [0_u8; 20];
         let mut name = itoa::Buffer::new();
         let digits = name.format(pid).as_bytes();
+        let end = digits.len() + file.len();
         path[..digits.len()].copy_from_slice(digits);
-        path[digits.len()..digits.len() + 5].copy_from_slice(b"/stat");
-        let path = std::str::from_utf8(&path[..digits.len() + 5]).unwrap_or_default();
-        self.open_file(path)
+        path[digits.len()..end].copy_from_slice(file);
+        self.open_file(std::str::from_utf8(&path[..end]).unwrap_or_default())
     }
 
     /// The effective user of a process: the owner of its directory.

@@ -253,7 +253,7 @@ fn find(column: &str) -> Option<Measure> {
             |view| view.stat(|process| view.ticks(u64::try_from(process.stat.cutime.saturating_add(process.stat.cstime)).unwrap_or(0)))
         }
         "wait_s" => |view| view.stat(|process| view.ticks(process.stat.blkio_ticks)),
-        "rss" => |view| view.stat(|process| memory(process, process.stat.rss_pages.saturating_mul(view.context.machine.page))),
+        "rss" => |view| view.stat(|process| memory(process, process.rss_pages.saturating_mul(view.context.machine.page))),
         "peak_rss" => |view| view.memory(|status| status.peak_rss),
         "rss_anon" => |view| view.memory(|status| status.rss_anon),
         "rss_file" => |view| view.memory(|status| status.rss_file),
@@ -262,7 +262,7 @@ fn find(column: &str) -> Option<Measure> {
             view.stat(|process| match (process.stat.is_kthread(), view.context.machine.mem_total) {
                 (true, _) => Value::Absent,
                 (false, 0) => view.refused(),
-                (false, total) => Value::Fixed(per_cent_tenths(process.stat.rss_pages.saturating_mul(view.context.machine.page), total)),
+                (false, total) => Value::Fixed(per_cent_tenths(process.rss_pages.saturating_mul(view.context.machine.page), total)),
             })
         },
         "vsz" => |view| view.stat(|process| memory(process, process.stat.vsize)),
