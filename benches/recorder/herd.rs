@@ -7,12 +7,18 @@
 
 use std::hint::black_box;
 use std::io::{PipeReader, PipeWriter, Read};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Signal, set_parent_process_death_signal, setsid};
+
+/// The name of a member's program.
+const NAME: &str = "grazer";
+/// After so long a member is no newborn any more.
+const GROWN_UP: Duration = Duration::from_secs(12);
 
 /// What a member does all day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +36,10 @@ pub(crate) enum Kind {
 pub(crate) struct Herd {
     kind: Kind,
     children: Vec<Child>,
+    /// This program under a name as long as a daemon's, not a build's: the length of a row is that of its command line.
+    program: tempfile::TempDir,
+    /// When the youngest was born.
+    born: Instant,
     /// Never written to. Idle members read it; when the benchmark is gone, so is the only writer, and they end.
     gate: (PipeReader, PipeWriter),
 }
@@ -37,17 +47,26 @@ pub(crate) struct Herd {
 impl Herd {
     pub(crate) fn new(kind: Kind) -> Result<Self> {
         let (reader, writer) = std::io::pipe().context("a pipe for the herd")?;
-        Ok(Herd { kind, children: Vec::new(), gate: (reader, writer) })
+        let program = tempfile::Builder::new().prefix("herd").tempdir()?;
+        std::fs::copy(std::env::current_exe()?, program.path().join(NAME)).context("a copy of the benchmark for the herd")?;
+        Ok(Herd { kind, children: Vec::new(), program, born: Instant::now(), gate: (reader, writer) })
+    }
+
+    /// Waits until the youngest is no newborn any more: psmond reads facts of a process again 1 s and 10 s after its
+    /// birth, and a herd that lives for hours is not what a herd of newborns costs.
+    pub(crate) fn settle(&self) {
+        sleep(GROWN_UP.saturating_sub(self.born.elapsed()));
     }
 
     /// Starts or ends members until there are `wanted`.
     pub(crate) fn resize(&mut self, wanted: usize) -> Result<()> {
         end(self.children.split_off(wanted.min(self.children.len())));
-        let exe = std::env::current_exe()?;
+        let exe = self.program.path().join(NAME);
         check_room(wanted.saturating_sub(self.children.len()))?;
         while self.children.len() < wanted {
             crate::stopped()?;
             let child = Command::new(&exe)
+                .arg0(NAME)
                 .args(self.kind.args())
                 .env_clear()
                 .stdin(self.gate.0.try_clone()?)
@@ -56,6 +75,7 @@ impl Herd {
                 .spawn()
                 .with_context(|| format!("member {} of {wanted} (limits: ulimit -u, pids.max)", self.children.len() + 1))?;
             self.children.push(child);
+            self.born = Instant::now();
         }
         Ok(())
     }

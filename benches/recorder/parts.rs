@@ -49,6 +49,9 @@ impl Bench {
 
     fn run(&self, herds: &mut [&mut Herd], length: Duration, trace: bool) -> Result<Run> {
         let members: usize = herds.iter().map(|herd| herd.len()).sum();
+        for herd in herds.iter() {
+            herd.settle();
+        }
         say(&format!("psmond over {members} processes, {} s", length.as_secs()));
         let mut psmond = Psmond::start(self.setup(), &self.meter)?;
         pause(self.warm_up)?;

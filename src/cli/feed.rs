@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::Failure;
 use crate::observer::readers::Readers;
-use crate::observer::round::{Round, World};
+use crate::observer::round::Round;
 use crate::observer::samplers::ps::{PsSampler, Rows, Selection};
+use crate::observer::world::World;
 use crate::record::scrub::Scrubber;
 use crate::source::limits;
 use crate::source::procdir::Proc;

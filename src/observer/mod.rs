@@ -2,6 +2,7 @@
 //! second cache of processes anywhere.
 //!
 //! * [`table`]: the processes, each with its identity, facts and last counters.
+//! * [`world`]: the table and all it takes to fill it; taking in what was read.
 //! * [`round`]: one tick's work on the table: who was born, who ended, who ran, what must be read again.
 //! * [`facts`]: what is known of a process besides its counters, and how it is asked for.
 //! * [`readers`]: the threads that do the reads which may wait for a target, each with a deadline.
@@ -19,5 +20,7 @@ pub mod readers;
 pub mod round;
 pub mod samplers;
 pub mod schedule;
+pub mod shown;
 pub mod table;
 pub mod thread;
+pub mod world;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use super::facts::{Facts, Wants};
-use super::samplers::ps::Shown;
+use super::shown::Shown;
 use crate::record::identity::Identity;
 use crate::source::stat::Stat;
 

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::facts::Reading;
 use super::readers::Readers;
-use super::round::{Round, World};
+use super::round::Round;
 use super::samplers::ps::{PsSampler, Selection};
 use super::schedule::{Schedule, Tick};
+use super::world::World;
 use crate::record::alive::{Alive, Census};
 use crate::record::ledger::{Facts, Note, NoteKind};
 use crate::record::moment::Moment;

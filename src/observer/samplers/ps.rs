@@ -5,38 +5,14 @@ use std::time::Instant;
 
 use super::measure::{self, Context, Measure};
 use crate::observer::facts::Wants;
-use crate::observer::round::{Round, World};
+use crate::observer::round::Round;
 use crate::observer::table::Process;
+use crate::observer::world::World;
 use crate::record::identity::Identity;
 use crate::record::ledger::Why;
 use crate::record::sample::{Counts, Left, Row};
 use crate::record::schema::{Columns, SortKey};
 use crate::record::value::Value;
-
-/// What this sampler remembers of a process.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Shown {
-    /// It is in the stream.
-    pub visible: bool,
-    /// It was in the stream as a pid of which nothing could be had.
-    pub replaces_unknown: bool,
-    /// Its row holds a refused value.
-    refused: bool,
-    /// Its row holds a value that could not be had in time.
-    stuck: bool,
-    /// Tenths of a per cent of CPU over the last interval.
-    pct: Option<i64>,
-    /// No interval was behind its row: the next one has its first percentage.
-    first: bool,
-}
-
-impl Shown {
-    /// It used CPU in the interval before, or there was no interval before, so that its row changes even if it does nothing now.
-    #[must_use]
-    pub const fn was_running(&self) -> bool {
-        self.first || matches!(self.pct, Some(tenths) if tenths > 0)
-    }
-}
 
 /// Who is shown, and of whom what.
 #[derive(Clone, Debug)]

@@ -1,0 +1,205 @@
+//! The writer as others hold it: what it is offered, and what it says of itself. The thread behind it owns every
+//! file of the journal.
+//!
+//! It takes whole samples from a bounded queue, so that a disk that hangs holds up nobody; what does not fit
+//! is counted by whoever offers it and noted here.
+//!
+//! * `obey`: the loop that obeys the [`Plan`]; `adopt`: what a start finds; `live`: one live segment.
+
+mod adopt;
+mod live;
+mod obey;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::archive::Archivist;
+use super::directory::Directory;
+use super::encode::Format;
+use super::own_log::OwnLog;
+use super::plan::{Keeping, Plan};
+use crate::record::alive::Census;
+use crate::record::ledger::Note;
+use crate::record::sample::Sample;
+use crate::record::stream::Stream;
+use crate::source::clock::Wall;
+
+use obey::Writer;
+pub(super) use obey::lost_before;
+
+/// Samples that may wait for the disk.
+const QUEUE: usize = 64;
+/// A call to the disk that takes longer is noted.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// How the journal is kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How lines are written.
+    pub format: Format,
+    /// What makes a new row, by stream and column.
+    pub thresholds: BTreeMap<Stream, BTreeMap<String, f64>>,
+    /// How long what is kept.
+    pub keeping: Keeping,
+}
+
+/// New settings, and how their taking effect is told.
+pub struct Reload {
+    /// The settings.
+    pub settings: Settings,
+    /// Another directory, opened and locked, if it changes.
+    pub directory: Option<Directory>,
+    /// The note for every live segment.
+    pub note: Note,
+    /// Called when it is done.
+    pub done: Box<dyn FnOnce() + Send>,
+}
+
+impl std::fmt::Debug for Reload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reload").field("settings", &self.settings).field("note", &self.note).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+enum Item {
+    Sample(Box<Sample>),
+    Census(Census),
+    Note(Note),
+    Reload(Box<Reload>),
+    Stop(Note),
+}
+
+/// The writer as the daemon holds it.
+#[derive(Debug)]
+pub struct Journal {
+    items: Sender<Item>,
+    queued: Arc<AtomicUsize>,
+    busy: Arc<Busy>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Since when the writer is in a call to the disk.
+#[derive(Debug, Default)]
+struct Busy {
+    since_ms: AtomicU64,
+    epoch: std::sync::OnceLock<Instant>,
+}
+
+impl Busy {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.epoch.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX) + 1
+    }
+}
+
+/// A way to offer samples, for whoever makes them.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    items: Sender<Item>,
+    queued: Arc<AtomicUsize>,
+}
+
+impl Offer {
+    /// Offers a sample; `false` if the queue is full. Never waits.
+    #[must_use]
+    pub fn sample(&self, sample: Box<Sample>) -> bool {
+        if self.queued.fetch_add(1, Ordering::AcqRel) >= QUEUE {
+            self.queued.fetch_sub(1, Ordering::AcqRel);
+            return false;
+        }
+        self.items.send(Item::Sample(sample)).is_ok()
+    }
+
+    /// Hands on who is alive.
+    pub fn census(&self, census: Census) {
+        let _ = self.items.send(Item::Census(census));
+    }
+
+    /// Puts new settings in force, after all samples offered before.
+    pub fn reload(&self, reload: Reload) {
+        let _ = self.items.send(Item::Reload(Box::new(reload)));
+    }
+}
+
+impl Journal {
+    /// Goes on with what the directory holds, and starts the thread. `boot_id` is this boot's; `full_wanted` is
+    /// how a full sample is asked for.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub fn start(
+        directory: Directory,
+        settings: Settings,
+        boot_id: String,
+        own_log: OwnLog,
+        full_wanted: Arc<AtomicBool>,
+        note: Note,
+    ) -> io::Result<Self> {
+        let (items, inbox) = mpsc::channel();
+        let queued = Arc::new(AtomicUsize::new(0));
+        let busy = Arc::new(Busy::default());
+        let (for_queue, for_busy) = (Arc::clone(&queued), Arc::clone(&busy));
+        let archivist = Archivist::start()?;
+        let thread = thread::Builder::new().name("writer".to_owned()).stack_size(512 * 1024).spawn(move || {
+            let plan = Plan::new(settings.keeping.clone());
+            let mut writer = Writer {
+                directory,
+                settings,
+                boot_id,
+                own_log,
+                full_wanted,
+                archivist,
+                plan,
+                live: BTreeMap::new(),
+                census: Census::default(),
+                pending: Vec::new(),
+                wall: Wall::default(),
+                began: Instant::now(),
+                prev_write: Duration::ZERO,
+                disk_failed: false,
+                busy: for_busy,
+                buffer: Vec::new(),
+            };
+            writer.adopt();
+            writer.pending.push(note);
+            writer.run(&inbox, &for_queue);
+        })?;
+        Ok(Self { items, queued, busy, thread: Some(thread) })
+    }
+
+    /// A way to offer samples.
+    #[must_use]
+    pub fn offer(&self) -> Offer {
+        Offer { items: self.items.clone(), queued: Arc::clone(&self.queued) }
+    }
+
+    /// Writes a note into every live segment.
+    pub fn note(&self, note: Note) {
+        let _ = self.items.send(Item::Note(note));
+    }
+
+    /// Writes this note, brings all to the disk, saves the state and ends.
+    pub fn stop(&self, note: Note) {
+        let _ = self.items.send(Item::Stop(note));
+    }
+
+    /// For how long the writer has been in a call to the disk; `None` while it is in none.
+    #[must_use]
+    pub fn busy_for(&self) -> Option<Duration> {
+        match self.busy.since_ms.load(Ordering::Relaxed) {
+            0 => None,
+            since => Some(Duration::from_millis(self.busy.now_ms().saturating_sub(since))),
+        }
+    }
+
+    /// Whether the thread has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}

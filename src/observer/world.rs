@@ -1,0 +1,268 @@
+//! All that the observer knows, and how it takes in what the readers brought.
+
+use std::hash::{Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::facts::{Facts, Got, Reading, Wants, program_of};
+use super::names::Names;
+use super::readers::{Answer, Readers, Request};
+use super::table::{Process, Table};
+use crate::record::cmd::Cmd;
+use crate::record::scrub::Scrubber;
+use crate::source::host::{self, Machine};
+use crate::source::procdir::Proc;
+use crate::source::tty::Terminals;
+use crate::source::{ReadError, cgroup, clock};
+
+/// How often at most everyone is read because the machine reclaimed memory.
+const RECLAIM_EVERY: Duration = Duration::from_secs(60);
+
+/// All that the observer knows: the kernel's files, the table, and what it takes to fill it.
+#[derive(Debug)]
+pub struct World {
+    /// `/proc`.
+    pub proc: Arc<Proc>,
+    /// The machine.
+    pub machine: Machine,
+    /// Names of terminals.
+    pub terminals: Terminals,
+    /// The table.
+    pub table: Table,
+    /// Names of users and groups.
+    pub names: Names,
+    /// The threads that may wait.
+    pub readers: Readers,
+    /// What of a command line may be recorded.
+    pub scrubber: Scrubber,
+    /// What the selected columns need beyond the facts of every process.
+    pub details: Wants,
+    /// Whether any memory was ever swapped out: without, nobody is asked for it.
+    pub swap: bool,
+    /// When the round before began, CLOCK_MONOTONIC nanoseconds; 0 before the first.
+    pub last_round_ns: u64,
+    pub(super) this_round_ns: u64,
+    reclaim: Option<(u64, Instant)>,
+}
+impl World {
+    /// An empty world.
+    #[must_use]
+    pub fn new(proc: Arc<Proc>, readers: Readers, scrubber: Scrubber, may_keep: usize) -> Self {
+        let machine = Machine::read(&proc);
+        let terminals = Terminals::parse(&proc.read("tty/drivers").unwrap_or_default());
+        Self {
+            machine,
+            terminals,
+            table: Table::new(may_keep),
+            names: Names::default(),
+            readers,
+            scrubber,
+            details: Wants::NONE,
+            swap: false,
+            last_round_ns: 0,
+            this_round_ns: 0,
+            reclaim: None,
+            proc,
+        }
+    }
+
+    /// Whether the machine reclaimed or swapped memory since everyone was read: then resident and swapped
+    /// memory of processes that did not run may have changed.
+    pub(super) fn reclaimed(&mut self, everyone: bool) -> bool {
+        let now = Instant::now();
+        if let Some((_, at)) = self.reclaim
+            && !everyone
+            && now.duration_since(at) < RECLAIM_EVERY
+        {
+            return false;
+        }
+        let Ok(activity) = host::reclaim_activity(&self.proc) else { return false };
+        let moved = self.reclaim.is_some_and(|(before, _)| before != activity);
+        self.reclaim = Some((activity, now));
+        moved
+    }
+
+    /// Takes what the readers brought; the pids it concerns are added to `touched`.
+    pub fn absorb(&mut self, touched: &mut Vec<u32>) {
+        for answer in self.readers.take() {
+            match answer {
+                Answer::Process { pid, start, wants, got } => {
+                    if self.take_facts(pid, start, wants, got) {
+                        touched.push(pid);
+                    }
+                }
+                Answer::User(uid, name) => {
+                    if self.names.set_user(uid, name) {
+                        let concerned = |process: &&Process| process.facts.owner == Reading::Known(uid);
+                        touched.extend(self.table.iter().filter(concerned).map(|process| process.id.pid));
+                    }
+                }
+                Answer::Group(gid, name) => {
+                    self.names.set_group(gid, name);
+                }
+            }
+        }
+        touched.sort_unstable();
+        touched.dedup();
+    }
+
+    pub(super) fn take_facts(&mut self, pid: u32, start: Option<u64>, wants: Wants, got: Option<Box<Got>>) -> bool {
+        // What a foreign /proc says of a process is learned in the same way for all of them.
+        if let Some(Got { stat: Some(Ok((stat, comm))), .. }) = got.as_deref() {
+            let known = self.table.get(pid).is_some_and(|process| process.id.start == stat.start && process.is_known());
+            if !known {
+                let shown = self.table.get(pid).map(|process| process.ps);
+                let mut process = Process::new(*stat, comm, None);
+                // Until now it was shown as a pid of which nothing could be had.
+                process.ps.replaces_unknown = shown.is_some_and(|shown| shown.visible);
+                self.table.insert(process);
+            }
+        }
+        let hz = self.machine.hz;
+        let Some(process) = self.table.get_mut(pid) else { return false };
+        if start.is_some_and(|start| start != process.id.start) {
+            return false;
+        }
+        process.asked = process.asked.without(wants);
+        let Some(got) = got else {
+            process.late |= wants;
+            mark_late(&mut process.facts, wants);
+            return true;
+        };
+        process.late = process.late.without(wants);
+        let mut requests = Vec::new();
+        if let Some(Ok((stat, comm))) = got.stat {
+            process.look(ticks_to_ns(stat.utime.saturating_add(stat.stime), hz), clock::monotonic_ns());
+            process.rss_pages = stat.rss_pages;
+            process.stat = stat;
+            process.comm = comm;
+        }
+        if let Some(cmd) = got.cmd {
+            take_cmd(process, cmd, &self.scrubber);
+        }
+        if let Some(exe) = got.exe.filter(|answer| !is_over(&process.facts.exe, answer)) {
+            let before = std::mem::take(&mut process.facts.exe);
+            process.facts.exe = same_or_new(before, Reading::from_read(exe));
+            process.facts.program = program(process);
+        }
+        if let Some(path) = got.cgroup.filter(|answer| !is_over(&process.facts.cgroup, answer)) {
+            let before = std::mem::take(&mut process.facts.cgroup);
+            process.facts.cgroup = same_or_new(before, Reading::from_read(path));
+            let unit = match &process.facts.cgroup {
+                Reading::Known(path) => cgroup::unit(path).map_or(Reading::Absent, |unit| Reading::Known(unit.to_vec())),
+                other => other.known().map_or_else(|| reading_of(other), |_| Reading::Absent),
+            };
+            process.facts.unit = same_or_new(std::mem::take(&mut process.facts.unit), unit);
+        }
+        if let Some(owner) = got.owner.filter(|answer| !is_over(&process.facts.owner, answer)) {
+            process.facts.owner = Reading::from_read(owner);
+        }
+        if !wants.and(DETAILS).is_empty() {
+            process.facts.details.get_or_insert_default().update(got.details);
+        }
+        self.names_of(pid, &mut requests);
+        self.readers.ask(requests);
+        true
+    }
+
+    /// What must be asked so that the users and groups of a process have names.
+    fn names_of(&mut self, pid: u32, requests: &mut Vec<Request>) {
+        let Some(process) = self.table.get(pid) else { return };
+        if let Reading::Known(uid) = process.facts.owner {
+            requests.extend(self.names.ask_user(uid));
+        }
+        if let Some(status) = process.facts.details.as_ref().and_then(|details| details.status.known()) {
+            requests.extend(status.uids.iter().filter_map(|uid| self.names.ask_user(*uid)));
+            requests.extend(status.gids.iter().filter_map(|gid| self.names.ask_group(*gid)));
+        }
+    }
+}
+
+/// A process that ended while it was asked keeps, in its last row, what was known of it.
+fn is_over<T, U>(before: &Reading<T>, answer: &Result<U, ReadError>) -> bool {
+    before.known().is_some() && matches!(answer, Err(ReadError::Vanished))
+}
+
+/// Clock ticks in nanoseconds; a large machine's process has more of them than 64 bits of nanoseconds in between.
+pub(super) fn ticks_to_ns(ticks: u64, hz: u64) -> u64 {
+    u64::try_from(u128::from(ticks) * 1_000_000_000 / u128::from(hz.max(1))).unwrap_or(u64::MAX)
+}
+
+/// What goes into [`Facts::details`].
+const DETAILS: Wants = Wants::DETAILS;
+
+fn reading_of<T, U>(other: &Reading<T>) -> Reading<U> {
+    match other {
+        Reading::Refused => Reading::Refused,
+        Reading::Late => Reading::Late,
+        Reading::Unread => Reading::Unread,
+        Reading::Absent | Reading::Known(_) => Reading::Absent,
+    }
+}
+
+/// Keeps the bytes already there where the new ones are the same: thousands of rows share them.
+fn same_or_new(before: Reading<Arc<[u8]>>, new: Reading<Vec<u8>>) -> Reading<Arc<[u8]>> {
+    match (before, new) {
+        (Reading::Known(before), Reading::Known(new)) if *before == *new => Reading::Known(before),
+        (_, Reading::Known(new)) => Reading::Known(new.into()),
+        (_, other) => reading_of(&other),
+    }
+}
+
+fn take_cmd(process: &mut Process, cmd: Result<Cmd, ReadError>, scrubber: &Scrubber) {
+    process.cmd_read_ns = clock::monotonic_ns();
+    if matches!(cmd, Err(ReadError::Vanished)) {
+        // It ended, or an exec was just setting its arguments up: asked again as soon as it ran.
+        process.cmd_read_ns = 0;
+    }
+    if is_over(&process.facts.cmd, &cmd) {
+        return;
+    }
+    let cmd = match Reading::from_read(cmd) {
+        Reading::Known(cmd) => cmd,
+        other => {
+            process.facts.cmd = reading_of(&other);
+            return;
+        }
+    };
+    let mut hasher = rustc_hash::FxHasher::default();
+    cmd.args().for_each(|arg| arg.hash(&mut hasher));
+    // 0 stands for nothing said yet.
+    let said = hasher.finish() | 1;
+    if process.facts.said != said || process.facts.cmd.known().is_none() {
+        process.facts.said = said;
+        process.facts.cmd = scrubber.apply(cmd).map_or(Reading::Absent, |cmd| Reading::Known(Arc::new(cmd)));
+    }
+}
+
+/// Until rules say otherwise a process counts for the base name of its executable; where that is refused,
+/// for its own name. Kernel threads count for none.
+pub(super) fn program(process: &Process) -> Reading<Arc<[u8]>> {
+    if process.stat.is_kthread() {
+        return Reading::Absent;
+    }
+    match &process.facts.exe {
+        Reading::Known(exe) => Reading::Known(program_of(exe).into()),
+        Reading::Late => Reading::Late,
+        _ if process.comm.is_empty() => Reading::Absent,
+        _ => Reading::Known(process.comm.as_ref().into()),
+    }
+}
+
+fn mark_late(facts: &mut Facts, wants: Wants) {
+    if wants.has(Wants::CMD) {
+        facts.cmd = Reading::Late;
+        facts.said = 0;
+    }
+    if wants.has(Wants::EXE) {
+        facts.exe = Reading::Late;
+        facts.program = Reading::Late;
+    }
+    if wants.has(Wants::CGROUP) {
+        facts.cgroup = Reading::Late;
+        facts.unit = Reading::Late;
+    }
+    if wants.has(Wants::OWNER) {
+        facts.owner = Reading::Late;
+    }
+}
