@@ -79,7 +79,7 @@ fn only_changes_are_written_unless_told_otherwise() {
 fn zombies_stay_and_kernel_threads_are_asked_for() {
     let place = Place::new("ps:kthreads = true\n");
     // The shell's child ends, and the shell, which execs to sleep, never waits for it.
-    let parent = Victim::spawn(Command::new("sh").args(["-c", "(exec -a gone true) & exec sleep 1002"]).stdin(Stdio::null()));
+    let parent = Victim::spawn(Command::new("sh").args(["-c", "true & exec sleep 1002"]).stdin(Stdio::null()));
     let recorder = place.start();
     let mut zombie = None;
     until("a zombie", || {

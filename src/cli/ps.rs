@@ -123,11 +123,11 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
     } else {
         table::print(&shown, &matching, arguments.bytes, out)?;
     }
-    if sample.counts.refused > 0 || sample.counts.stuck > 0 {
-        let counts = &sample.counts;
+    let unknown = matching.iter().filter(|row| row.contains(&Value::Refused)).count();
+    if unknown > 0 {
         super::complain(&format!(
-            "of {} processes {} hold values that were refused (?), {} values that did not come in time",
-            counts.seen, counts.refused, counts.stuck
+            "{unknown} of the {} processes shown hold values that were refused or did not come in time (?)",
+            matching.len()
         ));
     }
     Ok(Answer::Yes)

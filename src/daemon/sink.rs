@@ -136,7 +136,11 @@ impl Sink {
     pub fn stop(&self, note: Note) {
         match self {
             Self::Journal(journal, _) => journal.stop(note),
-            Self::Pipe(items, _) => drop(items.try_send(PipeItem::Stop(note))),
+            // A slow reader may have filled the queue: the word is brought when there is room, by a thread that may wait.
+            Self::Pipe(items, _) => {
+                let items = items.clone();
+                drop(thread::Builder::new().name("stop".to_owned()).spawn(move || items.send(PipeItem::Stop(note))));
+            }
         }
     }
 

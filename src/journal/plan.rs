@@ -53,6 +53,8 @@ pub enum Event {
         seg: u64,
         /// The number of its last sample.
         seq: u64,
+        /// Bytes of closed segments of today.
+        today: u64,
     },
     /// A sample is to be written.
     Sample {
@@ -241,12 +243,13 @@ impl Plan {
                 track.seq = track.seq.max(seq.unwrap_or(0));
                 track.live = Some((key, date));
                 track.found = true;
-                track.today = bytes;
+                track.today += bytes;
                 self.date = self.date.max(date);
                 Vec::new()
             }
-            Event::Known { stream, seg, seq } => {
+            Event::Known { stream, seg, seq, today } => {
                 let track = self.streams.entry(stream).or_default();
+                track.today = track.today.max(today);
                 track.seg = track.seg.max(seg);
                 track.seq = track.seq.max(seq);
                 Vec::new()

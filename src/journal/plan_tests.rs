@@ -97,7 +97,7 @@ fn a_restart_goes_on_in_the_same_segment_and_never_reuses_a_number() {
     let mut plan = Plan::new(keeping());
     let date = Some(at(0).date());
     plan.decide(Event::Found { stream: Stream::Ps, seg: 7, key: b"k".to_vec(), date, seq: Some(881), bytes: 100 });
-    plan.decide(Event::Known { stream: Stream::Ps, seg: 7, seq: 880 });
+    plan.decide(Event::Known { stream: Stream::Ps, seg: 7, seq: 880, today: 0 });
     assert_eq!(plan.decide(sample(at(100), true)), [Action::Resume { stream: Stream::Ps }, append(882)]);
     assert_eq!(plan.numbers().collect::<Vec<_>>(), [(Stream::Ps, 7, 882)]);
 }
@@ -320,7 +320,7 @@ proptest! {
                     let numbers: Vec<_> = plan.numbers().collect();
                     plan = Plan::new(keeping());
                     for (stream, seg, seq) in numbers {
-                        plan.decide(Event::Known { stream, seg, seq });
+                        plan.decide(Event::Known { stream, seg, seq, today: 0 });
                     }
                     if let (Some((key, date, _)), Some((seq, _))) = (live, last) {
                         plan.decide(Event::Found { stream: Stream::Ps, seg, key: vec![key], date: Some(date), seq: Some(seq), bytes: 1 });

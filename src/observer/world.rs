@@ -18,6 +18,9 @@ use crate::source::{ReadError, cgroup, clock};
 /// How often at most everyone is read because the machine reclaimed memory.
 const RECLAIM_EVERY: Duration = Duration::from_secs(60);
 
+/// How often at most a process that does not answer is named in psmond.log.
+const SAY_LATE_EVERY: Duration = Duration::from_secs(10);
+
 /// All that the observer knows: the kernel's files, the table, and what it takes to fill it.
 #[derive(Debug)]
 pub struct World {
@@ -43,6 +46,7 @@ pub struct World {
     pub last_round_ns: u64,
     pub(super) this_round_ns: u64,
     reclaim: Option<(u64, Instant)>,
+    said_late: Option<Instant>,
 }
 impl World {
     /// An empty world.
@@ -62,6 +66,7 @@ impl World {
             last_round_ns: 0,
             this_round_ns: 0,
             reclaim: None,
+            said_late: None,
             proc,
         }
     }
@@ -125,6 +130,11 @@ impl World {
         }
         process.asked = process.asked.without(wants);
         let Some(got) = got else {
+            // One line stands for many: where every reader waits, all that were asked are late at once.
+            if process.late.is_empty() && self.said_late.is_none_or(|at| at.elapsed() > SAY_LATE_EVERY) {
+                self.said_late = Some(Instant::now());
+                tracing::warn!(target: "observer", "Process {} does not answer: reading it took more than a second. What could not be had is shown as ?, and it is asked again once it has run.", process.id);
+            }
             process.late |= wants;
             mark_late(&mut process.facts, wants);
             return true;

@@ -21,7 +21,7 @@ impl Writer {
             Restored::State(state) => {
                 for (name, numbers) in &state.streams {
                     if let Ok(stream) = name.parse() {
-                        self.plan.decide(Event::Known { stream, seg: numbers.seg, seq: numbers.seq });
+                        self.plan.decide(Event::Known { stream, seg: numbers.seg, seq: numbers.seq, today: 0 });
                     }
                 }
             }
@@ -43,7 +43,9 @@ impl Writer {
                 && let Ok(Ok(inspection)) = reader::open(self.directory.path(), name).map(recover::inspect)
             {
                 let seg = inspection.header.map_or(0, |header| header.seg);
-                self.plan.decide(Event::Known { stream, seg, seq: inspection.last.map_or(0, |(_, seq)| seq) });
+                let of_today = found.iter().filter(|found| found.name.stream == stream.name() && found.name.date == Some(today));
+                let bytes = of_today.map(|found| found.bytes).sum();
+                self.plan.decide(Event::Known { stream, seg, seq: inspection.last.map_or(0, |(_, seq)| seq), today: bytes });
             }
             if found.iter().any(|found| found.name == Name::live(stream.name()) && found.bytes > 0)
                 && let Err(error) = self.adopt_live(stream, today)
