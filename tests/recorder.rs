@@ -283,3 +283,21 @@ fn named_columns_and_their_order() {
     assert!(sizes.len() > 1 && sizes.is_sorted_by(|one, other| one >= other), "{sizes:?}");
     place.assert_whole();
 }
+
+#[test]
+fn a_run_without_a_sample_leaves_its_notes_all_the_same() {
+    let place = Place::new("");
+    let recorder = place.start();
+    place.wait_for_ticks(2);
+    assert_eq!(recorder.stop(), 0);
+    let mut command = place.command();
+    command.args(["-i", "3600"]);
+    let recorder = place.start_command(command);
+    until("the second run's lock", || {
+        std::fs::read_to_string(place.file("psmond.lock")).is_ok_and(|pid| pid.trim() == recorder.pid().to_string())
+    });
+    assert_eq!(recorder.stop(), 0);
+    let segment = place.ps();
+    assert_eq!((segment.notes("start").len(), segment.notes("stop").len()), (2, 2));
+    place.assert_whole();
+}

@@ -109,7 +109,8 @@ impl Supervisor {
                     return self.stop(signal_name(origin.signal)).await;
                 }
                 Wake::Config => {
-                    let now = std::fs::read(&self.loaded.file).ok();
+                    let file = self.loaded.file.clone();
+                    let now = self.while_beating(blocking(move || std::fs::read(file).ok())).await.unwrap_or_default();
                     if now != self.loaded.content {
                         reloads += 1;
                         self.reload(reloads, "file").await;
@@ -144,6 +145,17 @@ impl Supervisor {
             tokio::select! {
                 done = &mut is_done => return done.is_ok(),
                 () = sleep_until(end) => return false,
+                () = tick(&mut self.heart.timer) => self.beat(),
+            }
+        }
+    }
+
+    /// Waits for work on a disk that may hang, and goes on answering the watchdog meanwhile.
+    async fn while_beating<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
                 () = tick(&mut self.heart.timer) => self.beat(),
             }
         }
@@ -195,12 +207,14 @@ impl Supervisor {
     /// Answers with what of the new config waits for a restart.
     async fn try_reload(&mut self, number: u64, by: &str) -> Result<&'static str, String> {
         let sources = self.sources.clone();
-        let loaded = blocking(move || config::load(&sources)).await?;
-        // The content counts as seen even if it is refused: one change, one answer.
+        let file = self.loaded.file.clone();
+        // What stood there before it was loaded counts as seen even if it is refused: one change, one answer. Should
+        // it have changed in between, the change is told, and what came then is loaded in its turn.
+        let (before, loaded) = self.while_beating(blocking(move || (std::fs::read(file).ok(), config::load(&sources)))).await?;
         let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
-                self.loaded.content = std::fs::read(&self.loaded.file).ok();
+                self.loaded.content = before;
                 return Err(error.brief());
             }
         };
@@ -221,7 +235,7 @@ impl Supervisor {
                 let path = loaded.settings.log_dir.clone();
                 // The new directory is locked before the old one is let go.
                 let directory = if moves {
-                    let opened = blocking(move || Directory::open(&path, log_group())).await?;
+                    let opened = self.while_beating(blocking(move || Directory::open(&path, log_group()))).await?;
                     match opened {
                         Ok(directory) => Some(directory),
                         Err(error) => {

@@ -15,6 +15,8 @@ use crate::record::value::Value;
 pub struct Changes {
     columns: Vec<(&'static Column, Option<f64>)>,
     written: FxHashMap<Identity, Box<[Value]>>,
+    /// Left with a sample that was not written.
+    unsaid: Vec<Left>,
 }
 
 /// What of a sample is to be written.
@@ -31,7 +33,11 @@ impl Changes {
     #[must_use]
     pub fn new(columns: &Columns, thresholds: &BTreeMap<String, f64>) -> Self {
         let own = |column: &'static Column| (column, thresholds.get(column.name).copied());
-        Self { columns: columns.iter().filter(|column| column.name != "time").map(own).collect(), written: FxHashMap::default() }
+        Self {
+            columns: columns.iter().filter(|column| column.name != "time").map(own).collect(),
+            written: FxHashMap::default(),
+            unsaid: Vec::new(),
+        }
     }
 
     /// Other thresholds. What was written stays known, so that what a reload hides is said to have left.
@@ -54,6 +60,7 @@ impl Changes {
         let rows = std::mem::take(&mut sample.rows);
         if sample.full {
             // Whoever is not in it left unsaid: with a sample that was dropped, or that no disk took.
+            news.left.append(&mut self.unsaid);
             for row in &rows {
                 self.written.remove(&row.id);
             }
@@ -81,8 +88,8 @@ impl Changes {
     }
 
     /// These were to be said to have left, and were not: the next full sample says it.
-    pub fn unsaid(&mut self, left: &[Left]) {
-        self.written.extend(left.iter().map(|left| (left.id, Box::default())));
+    pub fn unsaid(&mut self, left: Vec<Left>) {
+        self.unsaid.extend(left);
     }
 }
 
@@ -199,6 +206,11 @@ mod tests {
         changes.news(&mut sample(true, vec![one(1), one(2)], Vec::new()));
         let news = changes.news(&mut sample(true, vec![one(1)], Vec::new()));
         assert_eq!(news.left, [Left { id: Identity { pid: 2, start: 1 }, why: Why::Exit }]);
+        // What was to be said keeps its reason.
+        let hidden = Left { id: Identity { pid: 1, start: 1 }, why: Why::Hidden };
+        let news = changes.news(&mut sample(false, Vec::new(), vec![hidden]));
+        changes.unsaid(news.left);
+        assert_eq!(changes.news(&mut sample(true, Vec::new(), Vec::new())).left, [hidden]);
     }
 
     #[test]

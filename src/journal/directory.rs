@@ -110,6 +110,12 @@ impl Directory {
         &self.path
     }
 
+    /// The group that what is made is given to.
+    #[must_use]
+    pub const fn group(&self) -> Option<u32> {
+        self.group
+    }
+
     /// Opens a file for appending, and makes it (0640) if it is missing.
     ///
     /// # Errors

@@ -7,7 +7,7 @@
 //! * [`archive`]: compression of closed days; [`state`]: `psmond.state`; [`lock`]: one writer at a time.
 //!
 //! Read:
-//! * [`line`]: what a line says; [`reader`]: the lines of a segment; [`verify`]: is it whole?
+//! * [`mod@line`]: what a line says; [`reader`]: the lines of a segment; [`verify`]: is it whole?
 //!
 //! A sample and its `#tick` are written in one call, and what fails half-way is cut off again, so that no
 //! half line ever stands before a good one.

@@ -274,9 +274,6 @@ impl Plan {
             Event::Listing { today, found, free } => self.housekeeping(today, found, free),
             Event::Keeping(keeping) => {
                 self.keeping = keeping;
-                for track in self.streams.values_mut() {
-                    track.shedding = false;
-                }
                 Vec::new()
             }
         }
@@ -299,7 +296,9 @@ impl Plan {
         track.seq += 1;
         let goes_on = track.live.as_ref().is_some_and(|(now, last)| *now == key && last.is_none_or(|last| last == date));
         // A segment begins with a full sample, and after a gap nothing else makes sense either.
-        if !full && (!goes_on || track.gap.is_some() || track.found) {
+        // What was shed is missing from the table: when there is room again it must be whole.
+        let room_again = track.shedding && track.today < share;
+        if !full && (!goes_on || track.gap.is_some() || track.found || room_again) {
             add_gap(track, 1, Some(due), false);
             actions.extend([Action::Drop { stream }, Action::WantFull { stream }]);
             return actions;
@@ -324,17 +323,10 @@ impl Plan {
         if over && !track.shedding {
             actions.push(Action::NoteShed { stream, share });
         }
-        if track.shedding && !over && !full {
-            actions.push(Action::WantFull { stream });
-        }
         track.shedding = over;
         let gap = track.gap.take();
         track.telling.clone_from(&gap);
         actions.push(Action::Append { stream, seq: track.seq, shed: over, gap });
-        if over {
-            // What was shed is missing from the table: when there is room again it must be whole.
-            actions.push(Action::WantFull { stream });
-        }
         if new_day {
             actions.push(Action::SaveState);
         }

@@ -149,12 +149,8 @@ fn a_share_that_is_reached_sheds_rows_until_midnight_and_ticks_go_on() {
     plan.decide(sample(at(0), true));
     plan.decide(Event::Written { stream: Stream::Ps, bytes: 1000, now: Duration::ZERO });
     let shed = |seq| Action::Append { stream: Stream::Ps, seq, shed: true, gap: None };
-    let want = Action::WantFull { stream: Stream::Ps };
-    assert_eq!(
-        plan.decide(sample(at(10), false)),
-        [Action::NoteShed { stream: Stream::Ps, share: 1000 }, shed(2), want.clone()]
-    );
-    assert_eq!(plan.decide(sample(at(20), true)), [shed(3), want]);
+    assert_eq!(plan.decide(sample(at(10), false)), [Action::NoteShed { stream: Stream::Ps, share: 1000 }, shed(2)]);
+    assert_eq!(plan.decide(sample(at(20), true)), [shed(3)]);
     let actions = plan.decide(sample(at(DAY), true));
     assert!(actions.contains(&append(4)), "{actions:?}");
 }

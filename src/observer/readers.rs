@@ -192,9 +192,7 @@ impl Readers {
             state.answers.push(Answer::late(request));
             state.outstanding -= 1;
         }
-        while given_up > 0 && working(&state) < WORKERS && state.slots.len() < MOST {
-            spawn(&self.shared, &mut state);
-        }
+        refill(&self.shared, &mut state);
         if working(&state) == 0 {
             // Every thread waits for a target of its own: what is left is told to be late, now.
             let rest: Vec<_> = state.queue.drain(..).collect();
@@ -209,6 +207,18 @@ impl Drop for Readers {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
         self.shared.work.notify_all();
+    }
+}
+
+/// Starts threads until enough are at work, or as many as may be wait for targets of their own.
+fn refill(shared: &Arc<Shared>, state: &mut State) {
+    while working(state) < WORKERS && state.slots.len() < MOST {
+        let before = state.slots.len();
+        spawn(shared, state);
+        if state.slots.len() == before {
+            // No thread is to be had now; the next deadline tries again.
+            break;
+        }
     }
 }
 
@@ -235,7 +245,7 @@ fn spawn(shared: &Arc<Shared>, state: &mut State) {
     }
 }
 
-fn work(shared: &Shared, number: u64) {
+fn work(shared: &Arc<Shared>, number: u64) {
     let mut state = shared.lock();
     loop {
         if state.stop {
@@ -255,6 +265,7 @@ fn work(shared: &Shared, number: u64) {
         if given_up {
             // The answer was given for us long ago; make room for another thread.
             state.slots.retain(|slot| slot.number != number);
+            refill(shared, &mut state);
             return;
         }
         if let Some(slot) = state.slots.iter_mut().find(|slot| slot.number == number) {
@@ -461,7 +472,12 @@ mod tests {
 
         // A target that answers after all sets its thread free.
         let _ = std::fs::write(root.path().join("1/cmdline"), "late\0");
-        wait_until(|| readers.shared.lock().slots.len() < MOST);
+        wait_until(|| readers.shared.lock().slots.iter().any(|slot| !slot.given_up));
+
+        // With a thread at work again, whoever asks is answered again.
+        readers.ask([ask(100, None)]);
+        wait_until(|| !readers.outstanding());
+        assert!(matches!(readers.take().as_slice(), [Answer::Process { pid: 100, got: Some(_), .. }]));
     }
 
     fn wait_until(fact: impl Fn() -> bool) {

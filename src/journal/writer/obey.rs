@@ -25,6 +25,9 @@ use crate::record::schema::Columns;
 use crate::record::stream::Stream;
 use crate::source::clock::Wall;
 
+/// Notes that may wait for a segment.
+const PENDING: usize = 256;
+
 /// The writer's own state.
 pub(super) struct Writer {
     pub(super) directory: Directory,
@@ -65,6 +68,7 @@ impl Writer {
                 Ok(Item::Reload(reload)) => self.reload(*reload),
                 Ok(Item::Stop(note)) => {
                     self.note(note.with("alive", self.census.alive.len()));
+                    self.flush_notes();
                     self.sync();
                     self.save_state();
                     return;
@@ -111,7 +115,10 @@ impl Writer {
         for action in actions {
             match action {
                 Action::Close { stream, date } => {
-                    self.live.remove(&stream);
+                    // What was written since the last sync is as dear as what comes after.
+                    if let Some(live) = self.live.remove(&stream) {
+                        let _ = live.file.sync_data();
+                    }
                     if let Err(error) = self.close(stream.name(), Some(stream), date) {
                         tracing::error!(target: "journal", "{stream}.log could not be closed under its date {date}: {error}.");
                     }
@@ -136,6 +143,9 @@ impl Writer {
                     }
                 }
                 Action::Drop { stream } => {
+                    if let Some(sample) = sample.as_deref_mut() {
+                        self.keep_notes(std::mem::take(&mut sample.notes));
+                    }
                     tracing::warn!(target: "journal", "A sample of stream {stream} was dropped: a segment, or what follows a gap, begins with a full one. That is asked for.");
                 }
                 Action::WantFull { .. } => self.full_wanted.store(true, Ordering::Relaxed),
@@ -216,6 +226,7 @@ impl Writer {
         let ledger = Ledger { seq, shed: 0, prev_write_us: u64::try_from(self.prev_write.as_micros()).unwrap_or(u64::MAX) };
         let Some(live) = self.live.get_mut(&stream) else {
             // It could not be opened: the sample is lost as on a full disk.
+            self.keep_notes(notes);
             self.failed(stream, sample.due, true);
             return;
         };
@@ -251,20 +262,35 @@ impl Writer {
                 self.prev_write = took;
                 self.disk_failed = false;
                 if shed {
-                    live.changes.unsaid(&left);
+                    live.changes.unsaid(left);
                 }
                 self.slow(took, "write");
                 let actions = self.plan.decide(Event::Written { stream, bytes, now: self.began.elapsed() });
                 self.obey(actions, None);
             }
             Err(error) => {
-                live.changes.unsaid(&left);
-                let empty = live.len == 0;
-                // Other notes of this sample must not be lost with it.
-                self.pending.extend(notes.into_iter().filter(|note| !matches!(note.kind, NoteKind::FullDisk)).take(64));
-                self.pending.truncate(256);
+                live.changes.unsaid(left);
+                let empty = live.len == 0 && !live.torn;
+                self.keep_notes(notes);
                 self.disk_trouble(&error.to_string());
                 self.failed(stream, sample.due, empty);
+            }
+        }
+    }
+
+    /// Notes of a sample that is not written go out with the next one; what is missing itself is the plan's to tell.
+    fn keep_notes(&mut self, notes: Vec<Note>) {
+        let others = notes.into_iter().filter(|note| !matches!(note.kind, NoteKind::FullDisk | NoteKind::Gap));
+        self.pending.extend(others.take(64));
+        self.pending.truncate(PENDING);
+    }
+
+    /// Notes that waited for a sample which never came go into what is there.
+    fn flush_notes(&mut self) {
+        for note in std::mem::take(&mut self.pending) {
+            let streams: Vec<Stream> = self.live.keys().copied().collect();
+            for stream in streams {
+                self.note_in(stream, &note);
             }
         }
     }
@@ -364,8 +390,7 @@ impl Writer {
     /// The directory vanished under us: it is made again, and recording goes on there.
     fn replace_directory(&mut self) {
         let path = self.directory.path().to_owned();
-        let group = crate::source::users::group_id("adm");
-        match Directory::open(&path, group) {
+        match Directory::open(&path, self.directory.group()) {
             Ok(directory) => {
                 let streams: Vec<Stream> = self.live.keys().copied().collect();
                 self.live.clear();
