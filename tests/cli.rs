@@ -73,11 +73,9 @@ fn ps_shows_of_a_process_what_procps_shows() {
         assert_eq!(ours[key].as_str().unwrap(), theirs(column), "{key}");
     }
     assert_eq!(ours["vsz"].as_u64().unwrap() / 1024, theirs("vsz").parse::<u64>().unwrap());
-    // ps reads status, whose sum is exact since Linux 6.16; stat's leaves out what each CPU has not yet handed in, of three counters.
-    let cpus = std::thread::available_parallelism().unwrap().get() as u64;
-    let slack_kib = 3 * cpus * 32.max(2 * cpus) * rustix::param::page_size() as u64 / 1024;
+    // Both are exact: ours from statm, that of ps from status.
     let (rss, exact) = (ours["rss"].as_u64().unwrap() / 1024, theirs("rss").parse::<u64>().unwrap());
-    assert!(rss > 256 && rss.abs_diff(exact) <= slack_kib, "{rss} KiB, by ps {exact} KiB");
+    assert!(rss > 256 && rss == exact, "{rss} KiB, by ps {exact} KiB");
     assert_eq!(ours["tty"].as_str().unwrap_or("?"), theirs("tty"));
     assert_eq!(ours["cmd"], serde_json::json!(["sleep", "4242.5"]));
     assert_eq!(theirs("args"), "sleep 4242.5");

@@ -354,8 +354,9 @@ fn signals_during_a_start_are_obeyed_or_end_it_cleanly() {
         let status = recorder.wait();
         assert!(status == 0 || (status == -1 && round % 2 == 1), "{status} in round {round}: {}", place.stderr());
     }
+    let before = place.last_seq();
     let recorder = place.start();
-    place.wait_for_ticks(2);
+    until("samples after all that", || place.last_seq() >= before + 2);
     assert_eq!(recorder.stop(), 0);
     Segment::assert_no_sample_missing(&place.all_ps());
     place.assert_whole();

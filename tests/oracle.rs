@@ -86,8 +86,15 @@ fn assert_ledger(ticks: &[Rebuilt]) {
     }
 }
 
+/// One after the other: what a test renices from outside is a difference in the eyes of another. (nextest: .config/nextest.toml.)
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 #[test]
 fn a_rebuilt_table_is_what_a_plain_reader_saw_at_each_tick() {
+    let _alone = alone();
     if !is_root("a_rebuilt_table_is_what_a_plain_reader_saw_at_each_tick") {
         println!("... it runs all the same, without processes that change their user");
     }
@@ -119,6 +126,7 @@ fn a_rebuilt_table_is_what_a_plain_reader_saw_at_each_tick() {
 
 #[test]
 fn what_the_gate_cannot_see_is_found_at_the_next_full_sample_and_counted() {
+    let _alone = alone();
     let place = Place::new("ps:full_every = \"3s\"\n");
     let load = Load::start();
     let recorder = place.start();
@@ -140,6 +148,7 @@ fn what_the_gate_cannot_see_is_found_at_the_next_full_sample_and_counted() {
 
 #[test]
 fn the_cpu_of_a_burner_is_that_of_its_own_clock() {
+    let _alone = alone();
     let place = Place::new("ps:changes = false\n");
     let load = Load::start();
     let recorder = place.start();
@@ -172,6 +181,7 @@ fn the_cpu_of_a_burner_is_that_of_its_own_clock() {
 
 #[test]
 fn text_and_json_say_the_same_of_processes_that_do_nothing() {
+    let _alone = alone();
     let settings = |format: &str| Place::new(&format!("args = \"full\"\nformat = \"{format}\"\nps:changes = false\n{COLUMNS}"));
     let (text, json) = (settings("text"), settings("json"));
     let load = Load::start();

@@ -73,6 +73,7 @@ pub fn verify(dir: &Path, since: Option<jiff::civil::Date>) -> io::Result<Report
     let twins: Vec<Name> = names.iter().filter(|name| name.compressed).map(|name| Name { compressed: false, ..name.clone() }).collect();
     names.retain(|name| !twins.contains(name));
     reader::sort_by_arrival(dir, &mut names);
+    exchanged(&names, &mut report);
     let mut tracks: BTreeMap<String, Track> = BTreeMap::new();
     for name in names {
         let track = tracks.entry(name.stream.clone()).or_default();
@@ -88,6 +89,24 @@ pub fn verify(dir: &Path, since: Option<jiff::civil::Date>) -> io::Result<Report
         }
     }
     Ok(report)
+}
+
+/// Of one date the numbers in the names rise with those in the headers; where they do not, files were exchanged.
+fn exchanged(by_arrival: &[Name], report: &mut Report) {
+    let mut dates: BTreeMap<(&str, Option<jiff::civil::Date>), Vec<&Name>> = BTreeMap::new();
+    for name in by_arrival {
+        dates.entry((&name.stream, name.date)).or_default().push(name);
+    }
+    for arrived in dates.into_values() {
+        let mut named = arrived.clone();
+        named.sort_by_key(|name| name.number);
+        for (arrived, named) in arrived.iter().zip(named) {
+            if *arrived != named {
+                let what = format!("it stands where {named} should: segments were exchanged or renamed");
+                report.damage.push(Finding { file: arrived.to_string(), offset: 0, what });
+            }
+        }
+    }
 }
 
 struct Segment<'a> {

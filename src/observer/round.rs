@@ -237,8 +237,10 @@ impl Round {
         for pid in lost {
             // Gone since the list was made; the pid may already be another's.
             self.bury(&mut world.table, pid);
+            // The clock before the counters: what runs in between is read again in the next round.
+            let cpu_ns = clock::process_cpu_ns(pid);
             self.discover(world, pid);
-            if let (Some(process), Some(cpu_ns)) = (world.table.get_mut(pid), clock::process_cpu_ns(pid)) {
+            if let (Some(process), Some(cpu_ns)) = (world.table.get_mut(pid), cpu_ns) {
                 process.look(cpu_ns, clock::monotonic_ns());
             }
         }

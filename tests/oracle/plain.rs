@@ -87,6 +87,9 @@ fn read(pid: u32, users: &BTreeMap<u32, Vec<u8>>) -> Option<(i64, Seen)> {
     let euid: u32 = line("Uid:")?.split_whitespace().nth(1)?.parse().ok()?;
     let swap = line("VmSwap:").map_or(0, |kib| kib.trim_end_matches(" kB").parse::<i64>().unwrap() * 1024);
     let page = i64::try_from(rustix::param::page_size()).unwrap();
+    // statm, not field 24 of stat, which lags by what each CPU has not yet added up.
+    let statm = String::from_utf8_lossy(&file("statm").ok()?).into_owned();
+    let resident: i64 = statm.split_whitespace().nth(1)?.parse().ok()?;
     let numbers = BTreeMap::from([
         ("ppid", field(4)),
         ("pgrp", field(5)),
@@ -94,7 +97,7 @@ fn read(pid: u32, users: &BTreeMap<u32, Vec<u8>>) -> Option<(i64, Seen)> {
         ("nice", field(19)),
         ("threads", field(20)),
         ("vsz", field(23)),
-        ("rss", field(24) * page),
+        ("rss", resident * page),
         ("swap", swap),
         ("min_flt", field(10)),
         ("maj_flt", field(12)),
