@@ -107,6 +107,10 @@ fn torment(puppet: u32, root: bool, stop: &AtomicBool) {
         std::thread::spawn(move || std::thread::sleep(Duration::from_millis(u64::from(round % 7) * 150)));
         std::thread::sleep(Duration::from_millis(170));
     }
+    // What was reniced while it was stopped shows once it has run again: that is what the gate promises, and no more.
+    let stopped = psmon::source::clock::process_cpu_ns(puppet);
+    let _ = rustix::process::kill_process(pid(puppet), Signal::CONT);
+    super::common::until("the puppet runs again", || psmon::source::clock::process_cpu_ns(puppet) != stopped);
 }
 
 impl Load {
