@@ -8,8 +8,9 @@ use super::given::{
     Given, Read, Wrong, choice, choices, decimal, duration, flag, optional_path, path, pattern, share, size, string, strings, whole,
 };
 use super::layers::{Origin, Section};
-use super::types::{ARGS, EventKind, Format, MinFree, Sampled, Settings, UsageBy};
+use super::types::{ARGS, Format, MinFree, Sampled, Settings, UsageBy};
 use super::{lists, show, units};
+use crate::record::event::EventKind;
 use crate::record::schema::{self, Columns, SortKey, UnknownColumn};
 use crate::record::stream::Stream;
 
@@ -86,7 +87,7 @@ pub(super) fn ask(top: &mut Section<'_, '_>, settings: &mut Settings) -> Origin 
     top.section("events", |section| {
         let events = &mut settings.events;
         section.ask("enabled", &mut events.enabled, flag, bool::to_string);
-        section.ask("kinds", &mut events.kinds, choices(EventKind::WORDS), |kinds| words(EventKind::WORDS, kinds));
+        section.ask("kinds", &mut events.kinds, choices(EventKind::CHOSEN), |kinds| words(EventKind::CHOSEN, kinds));
         section.ask("threads", &mut events.threads, flag, bool::to_string);
         number(section, "max_rows_per_s", &mut events.max_rows_per_s, 1..=1_000_000);
         section.ask("include", &mut events.include, strings(pattern), |patterns| show::strings(patterns));

@@ -32,7 +32,7 @@ pub use error::{ConfigError, Problem};
 pub use layers::Origin;
 pub use load::{DEFAULT_FILE, Loaded, Overrides, PsOverrides, Sources, load, load_on};
 pub use rules::{Budget, BudgetOf, Export, ExportKind, Fact, Matcher, NamePart, NameTemplate, ProgramRule, Target, Url};
-pub use types::{Burst, Credits, EventKind, Events, Exits, Format, Host, MinFree, Ps, Pss, Sampled, Settings, Usage, UsageBy};
+pub use types::{Burst, Credits, Events, Exits, Format, Host, MinFree, Ps, Pss, Sampled, Settings, Usage, UsageBy};
 pub use watch::Watcher;
 
 /// The default config: every key at its default, commented for an operator.

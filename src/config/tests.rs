@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::place::Machine;
 use super::*;
+use crate::record::event::EventKind;
 use crate::record::scrub::Args;
 use crate::record::stream::Stream;
 

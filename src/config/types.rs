@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::rules::{Budget, Export, ProgramRule};
+use crate::record::event::EventKind;
 use crate::record::schema::{Columns, SortKey};
 use crate::record::scrub::Args;
 use crate::record::stream::Stream;
@@ -252,36 +253,6 @@ impl Default for Credits {
     }
 }
 
-/// A kind of kernel event that can be recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the words are the kernel's own")]
-pub enum EventKind {
-    Fork,
-    Exec,
-    Exit,
-    Core,
-    Comm,
-    Uid,
-    Gid,
-    Sid,
-    Ptrace,
-}
-
-impl EventKind {
-    /// The words of the config and of the journal, in the order of the kernel's `proc_cn_event`.
-    pub const WORDS: &[(&'static str, Self)] = &[
-        ("fork", Self::Fork),
-        ("exec", Self::Exec),
-        ("exit", Self::Exit),
-        ("core", Self::Core),
-        ("comm", Self::Comm),
-        ("uid", Self::Uid),
-        ("gid", Self::Gid),
-        ("sid", Self::Sid),
-        ("ptrace", Self::Ptrace),
-    ];
-}
-
 /// Stream `events`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Events {
@@ -305,7 +276,7 @@ impl Default for Events {
     fn default() -> Self {
         Self {
             enabled: true,
-            kinds: EventKind::WORDS.iter().map(|(_, kind)| *kind).collect(),
+            kinds: EventKind::CHOSEN.iter().map(|(_, kind)| *kind).collect(),
             threads: false,
             max_rows_per_s: 2000,
             include: Vec::new(),

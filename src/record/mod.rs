@@ -8,6 +8,8 @@
 pub mod alive;
 pub mod cmd;
 pub mod escape;
+pub mod event;
+pub mod flush;
 pub mod identity;
 pub mod ledger;
 pub mod moment;

@@ -3,6 +3,8 @@
 //! The journal's header and codecs, `-o` and `--sort`, JSON, the config check and the manual all come
 //! from here. A new column is one entry in its stream's list and the code that measures it.
 
+mod events;
+mod exits;
 mod ps;
 
 use std::fmt::Write as _;
@@ -107,11 +109,37 @@ pub struct Column {
     pub meaning: &'static str,
 }
 
+/// A column of the standard set.
+const fn standard(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    kind: Kind,
+    width: usize,
+    threshold: Threshold,
+    meaning: &'static str,
+) -> Column {
+    Column { name, aliases, kind, width, threshold, standard: true, meaning }
+}
+
+/// A column that is there when asked for.
+const fn on_request(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    kind: Kind,
+    width: usize,
+    threshold: Threshold,
+    meaning: &'static str,
+) -> Column {
+    Column { name, aliases, kind, width, threshold, standard: false, meaning }
+}
+
 /// All columns of a stream that this version knows; empty where the stream is not yet recorded.
 #[must_use]
 pub const fn columns(stream: Stream) -> &'static [Column] {
     match stream {
         Stream::Ps => ps::COLUMNS,
+        Stream::Events => events::COLUMNS,
+        Stream::Exits => exits::COLUMNS,
         _ => &[],
     }
 }
@@ -128,7 +156,7 @@ pub fn find(stream: Stream, word: &str) -> Option<&'static Column> {
 /// row whether it is named or not.
 #[must_use]
 pub fn said(stream: Stream, word: &str) -> Option<&'static Column> {
-    let cpu_time = word.eq_ignore_ascii_case("time").then(|| find(stream, "cpu_s")).flatten();
+    let cpu_time = (stream == Stream::Ps && word.eq_ignore_ascii_case("time")).then(|| find(stream, "cpu_s")).flatten();
     cpu_time.or_else(|| find(stream, word))
 }
 
@@ -350,6 +378,19 @@ mod tests {
         assert_eq!(
             Columns::standard(Stream::Ps).names(),
             "time pid start ppid user state tty nice threads cpu_pct cpu_s rss vsz swap min_flt maj_flt program unit cmd"
+        );
+    }
+
+    #[test]
+    fn the_columns_of_events_and_exits_are_those_of_the_contract() {
+        assert_eq!(
+            Columns::standard(Stream::Events).names(),
+            "time event pid start task ppid user program info duration_s sources cmd"
+        );
+        assert_eq!(
+            Columns::standard(Stream::Exits).names(),
+            "time pid start ppid pstart pcomm user program unit lives how code signal raw lifetime_s user_s sys_s cpu_s max_rss \
+             read_bytes write_bytes min_flt maj_flt nvcsw nivcsw sources cmd"
         );
     }
 

@@ -1,30 +1,6 @@
 //! The columns of stream `ps`: what ps(1) shows of a process, under names that say the unit.
 
-use super::{Column, Kind, MEMORY, Threshold};
-
-/// A column of the standard set.
-const fn standard(
-    name: &'static str,
-    aliases: &'static [&'static str],
-    kind: Kind,
-    width: usize,
-    threshold: Threshold,
-    meaning: &'static str,
-) -> Column {
-    Column { name, aliases, kind, width, threshold, standard: true, meaning }
-}
-
-/// A column that is there when asked for.
-const fn on_request(
-    name: &'static str,
-    aliases: &'static [&'static str],
-    kind: Kind,
-    width: usize,
-    threshold: Threshold,
-    meaning: &'static str,
-) -> Column {
-    Column { name, aliases, kind, width, threshold, standard: false, meaning }
-}
+use super::{Column, Kind, MEMORY, Threshold, on_request, standard};
 
 use Kind::{Bytes, Cmd, Count, Percent, Seconds, Ticks, Time, Word};
 use Threshold::{Any, By, ByOrZero, Never, State};
