@@ -13,6 +13,8 @@ use netlink_sys::constants::NETLINK_CONNECTOR;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::netlink::Inbox;
+
 /// CN_IDX_PROC and CN_VAL_PROC.
 const PROC_CONNECTOR: [u32; 2] = [1, 1];
 /// NLMSG_DONE: the only type the connector sends.
@@ -22,6 +24,8 @@ const NETLINK_HEADER: usize = 16;
 const CONNECTOR_HEADER: usize = 20;
 /// `struct proc_event` before its union: what (4), cpu (4), timestamp (8).
 const EVENT_HEADER: usize = 16;
+/// PROC_EVENT_EXEC.
+const EXEC: u32 = 2;
 
 /// What can be asked of the connector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +84,14 @@ pub enum What {
     },
     /// A kind this version does not know.
     Unknown(u32),
+}
+
+impl What {
+    /// Whether a process or a thread was born.
+    #[must_use]
+    pub const fn is_birth(self) -> bool {
+        matches!(self, Self::Fork { .. })
+    }
 }
 
 /// One event.
@@ -169,48 +181,74 @@ impl Connector {
         socket.get_address(&mut address)?;
         socket.set_non_blocking(true)?;
         let mut connector = Self { socket, port: address.port_number(), listening: false };
+        connector.ask(patience)?;
+        Ok(connector)
+    }
+
+    /// Sends LISTEN and waits for its acknowledgement; what came before that is not ours to see.
+    fn ask(&mut self, patience: Duration) -> Result<(), ListenError> {
         // The kernel hands our `ack` back plus one: so our answer is told from another listener's.
-        connector.request(Operation::Listen, connector.port)?;
-        connector.listening = true;
+        self.request(Operation::Listen, self.port, None)?;
+        self.listening = true;
         let until = Instant::now() + patience;
-        let mut buffer = Vec::with_capacity(64 * 1024);
+        let mut inbox = Inbox::default();
         loop {
             let Some(left) = until.checked_duration_since(Instant::now()) else { return Err(ListenError::NotAcknowledged) };
-            if !connector.wait(left)? {
+            if !self.wait(left)? {
                 return Err(ListenError::NotAcknowledged);
             }
-            while let Some(event) = connector.receive(&mut buffer)? {
-                match event.what {
-                    What::Acknowledged(0) if event.ack == connector.port.wrapping_add(1) => return Ok(connector),
-                    What::Acknowledged(errno) if event.ack == connector.port.wrapping_add(1) => {
-                        connector.listening = false;
-                        return Err(ListenError::Refused(io::Error::from_raw_os_error(errno.cast_signed())));
-                    }
-                    _ => {}
+            let mut answer = None;
+            match self.receive(&mut inbox, |event| {
+                if let What::Acknowledged(errno) = event.what
+                    && event.ack == self.port.wrapping_add(1)
+                {
+                    answer = Some(errno);
                 }
+            }) {
+                Err(error) if is_overrun(&error) => {}
+                other => drop(other?),
+            }
+            match answer {
+                Some(0) => return Ok(()),
+                Some(errno) => {
+                    self.listening = false;
+                    return Err(ListenError::Refused(io::Error::from_raw_os_error(errno.cast_signed())));
+                }
+                None => {}
             }
         }
     }
 
-    /// The next event, if one waits. Only the kernel is listened to: what another process sends is passed over.
+    /// Lets the kernel send executions only, from Linux 6.6 on. Nothing acknowledges it (an acknowledgement is filtered like
+    /// all else); an older kernel passes over it and goes on sending everything.
     ///
     /// # Errors
-    /// ENOBUFS: the receive buffer overflowed, and at least one event is lost; and whatever else `recvfrom(2)` says.
-    pub fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<Event>> {
-        loop {
-            buffer.clear();
-            match self.socket.recv_from(buffer, 0) {
-                Ok((_, sender)) if sender.port_number() == 0 => {
-                    if let Some(event) = parse(buffer) {
-                        return Ok(Some(event));
-                    }
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+    /// It could not be sent.
+    pub fn only_exec(&self) -> io::Result<()> {
+        self.request(Operation::Listen, 0, Some(EXEC))
+    }
+
+    /// Says LISTEN again, for a kernel that was switched off by somebody else's surplus IGNORE.
+    ///
+    /// # Errors
+    /// As [`ListenError`] says.
+    pub fn again(patience: Duration, before: Self) -> Result<Self, ListenError> {
+        // Without an IGNORE: ours was used up by whoever said one too many.
+        let mut before = before;
+        before.listening = false;
+        drop(before);
+        Self::listen(patience)
+    }
+
+    /// Hands on the events that wait, up to a hundred or so; answers whether there may be more. Never waits.
+    ///
+    /// # Errors
+    /// ENOBUFS ([`is_overrun`]): the receive buffer overflowed, and at least one event is lost; and whatever else
+    /// `recvmmsg(2)` says.
+    pub fn receive(&self, inbox: &mut Inbox, take: impl FnMut(Event)) -> io::Result<bool> {
+        inbox.receive(&self.socket)?;
+        inbox.messages().filter_map(parse).for_each(take);
+        Ok(inbox.is_full())
     }
 
     /// Waits until something can be received; `false` when the time was over first.
@@ -226,9 +264,15 @@ impl Connector {
         }
     }
 
-    fn request(&self, operation: Operation, ack: u32) -> io::Result<()> {
-        self.socket.send(&request(operation, self.port, ack), 0).map(drop)
+    fn request(&self, operation: Operation, ack: u32, only: Option<u32>) -> io::Result<()> {
+        self.socket.send(&request(operation, self.port, ack, only), 0).map(drop)
     }
+}
+
+/// Whether an error of [`Connector::receive`] says that the buffer overflowed.
+#[must_use]
+pub fn is_overrun(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error())
 }
 
 impl AsFd for Connector {
@@ -240,24 +284,28 @@ impl AsFd for Connector {
 impl Drop for Connector {
     fn drop(&mut self) {
         if self.listening {
-            let _ = self.request(Operation::Ignore, 0);
+            let _ = self.request(Operation::Ignore, 0, None);
         }
     }
 }
 
-fn request(operation: Operation, port: u32, ack: u32) -> Vec<u8> {
-    const LENGTH: usize = NETLINK_HEADER + CONNECTOR_HEADER + 4;
-    let mut message = vec![0; LENGTH];
+fn request(operation: Operation, port: u32, ack: u32, only: Option<u32>) -> Vec<u8> {
+    let data = if only.is_some() { 8_u16 } else { 4 };
+    let length = NETLINK_HEADER + CONNECTOR_HEADER + usize::from(data);
+    let mut message = vec![0; length];
     let mut header = NetlinkBuffer::new(message.as_mut_slice());
-    header.set_length(u32::try_from(LENGTH).unwrap_or(0));
+    header.set_length(u32::try_from(length).unwrap_or(0));
     header.set_message_type(DONE);
     header.set_port_number(port);
-    let body = [PROC_CONNECTOR[0], PROC_CONNECTOR[1], 0, ack];
-    for (place, word) in message[NETLINK_HEADER..].chunks_exact_mut(4).zip(body) {
-        place.copy_from_slice(&word.to_ne_bytes());
+    let mut put = |at: usize, bytes: &[u8]| message[at..at + bytes.len()].copy_from_slice(bytes);
+    for (at, word) in (NETLINK_HEADER..).step_by(4).zip([PROC_CONNECTOR[0], PROC_CONNECTOR[1], 0, ack]) {
+        put(at, &word.to_ne_bytes());
     }
-    message[NETLINK_HEADER + 16..NETLINK_HEADER + 18].copy_from_slice(&4_u16.to_ne_bytes());
-    message[NETLINK_HEADER + CONNECTOR_HEADER..].copy_from_slice(&(operation as u32).to_ne_bytes());
+    put(NETLINK_HEADER + 16, &data.to_ne_bytes());
+    put(NETLINK_HEADER + CONNECTOR_HEADER, &(operation as u32).to_ne_bytes());
+    if let Some(kinds) = only {
+        put(NETLINK_HEADER + CONNECTOR_HEADER + 4, &kinds.to_ne_bytes());
+    }
     message
 }
 
@@ -330,19 +378,44 @@ mod tests {
         child.wait().unwrap();
         let (mut forked, mut execed, mut exited) = (false, false, None);
         let until = Instant::now() + Duration::from_secs(20);
-        let mut buffer = Vec::with_capacity(64 * 1024);
+        let mut inbox = Inbox::default();
         while exited.is_none() && Instant::now() < until {
             connector.wait(Duration::from_secs(1)).unwrap();
-            while let Ok(Some(event)) = connector.receive(&mut buffer) {
-                match event.what {
-                    What::Fork { child, .. } if child.pid == pid => forked = true,
-                    What::Exec(task) if task.pid == pid => execed = true,
-                    What::Exit { task, code, .. } if task.pid == pid => exited = Some(code),
-                    _ => {}
-                }
-            }
+            let _ = connector.receive(&mut inbox, |event| match event.what {
+                What::Fork { child, .. } if child.pid == pid => forked = true,
+                What::Exec(task) if task.pid == pid => execed = true,
+                What::Exit { task, code, .. } if task.pid == pid => exited = Some(code),
+                _ => {}
+            });
         }
         assert_eq!((forked, execed, exited), (true, true, Some(0)));
+    }
+
+    #[test]
+    fn executions_alone_can_be_asked_for() {
+        let connector = match Connector::listen(Duration::from_secs(1)) {
+            Ok(connector) => connector,
+            Err(error) => {
+                println!("SKIPPED: {error}");
+                return;
+            }
+        };
+        connector.only_exec().unwrap();
+        let mut inbox = Inbox::default();
+        // What was on its way before the filter.
+        while connector.receive(&mut inbox, |_| ()).unwrap() {}
+        std::process::Command::new("true").status().unwrap();
+        let (mut execs, mut others) = (0, 0);
+        while execs == 0 {
+            assert!(connector.wait(Duration::from_secs(20)).unwrap());
+            connector
+                .receive(&mut inbox, |event| match event.what {
+                    What::Exec(_) => execs += 1,
+                    _ => others += 1,
+                })
+                .unwrap();
+        }
+        println!("{execs} executions, {others} other events");
     }
 
     proptest! {

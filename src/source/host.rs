@@ -58,6 +58,17 @@ pub fn cpus_online(proc: &Proc) -> u64 {
     listed.unwrap_or_else(|| cpus(&proc.read("stat").unwrap_or_default()))
 }
 
+/// Lists of the CPUs that are online and of those that could be, as the kernel writes them.
+#[must_use]
+pub fn cpu_lists() -> (String, String) {
+    let read = |name: &str| std::fs::read_to_string(format!("/sys/devices/system/cpu/{name}")).unwrap_or_default().trim().to_owned();
+    let online = read("online");
+    let online = if online.is_empty() { "0".to_owned() } else { online };
+    let possible = read("possible");
+    let possible = if possible.is_empty() { online.clone() } else { possible };
+    (online, possible)
+}
+
 /// Counts a list such as `0-3,8`.
 fn count_list(list: &[u8]) -> Option<u64> {
     list.trim_ascii().split(|byte| *byte == b',').try_fold(0, |sum, range| {

@@ -12,6 +12,7 @@ pub mod host;
 pub mod io;
 pub mod limits;
 pub mod mounts;
+pub mod netlink;
 pub mod procdir;
 pub mod sched;
 pub mod stat;

@@ -11,17 +11,25 @@ use netlink_sys::constants::NETLINK_GENERIC;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::netlink::{self, Inbox};
+
 const NETLINK_HEADER: usize = 16;
 /// `struct genlmsghdr`: command, version, reserved.
 const GENERIC_HEADER: usize = 4;
 /// NLM_F_REQUEST.
 const REQUEST: u16 = 1;
+/// NLM_F_ACK.
+const ACKNOWLEDGE: u16 = 4;
 /// NLMSG_ERROR.
 const ERROR: u16 = 2;
 /// GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_ID, CTRL_ATTR_FAMILY_NAME.
 const CONTROL: (u16, u8, u16, u16) = (0x10, 3, 1, 2);
 /// TASKSTATS_CMD_GET, TASKSTATS_CMD_ATTR_TGID.
 const GET: (u8, u16) = (1, 2);
+/// TASKSTATS_CMD_ATTR_REGISTER_CPUMASK.
+const REGISTER: u16 = 3;
+/// AGROUP in `flag`, from version 12 on: the last task of its process.
+const LAST_OF_PROCESS: u8 = 0x20;
 /// TASKSTATS_TYPE_PID, _TGID, _STATS, _AGGR_PID, _AGGR_TGID.
 const TYPE: [u16; 5] = [1, 2, 3, 4, 5];
 
@@ -38,8 +46,8 @@ pub struct Record {
     pub exit_code: u32,
     /// AFORK 1, ASU 2, ACORE 8, AXSIG 16, and from version 12 on AGROUP 32: the last task of its process.
     pub flag: u8,
-    /// Name, up to its NUL.
-    pub comm: Vec<u8>,
+    /// Name, NUL-padded.
+    pub comm: [u8; 16],
     /// User.
     pub uid: u32,
     /// Parent.
@@ -70,6 +78,20 @@ pub struct Record {
     pub tgid: Option<u32>,
 }
 
+impl Record {
+    /// Whether it was the last task of its process; `None` where the kernel does not say.
+    #[must_use]
+    pub const fn is_last(&self) -> Option<bool> {
+        if self.version >= 12 { Some(self.flag & LAST_OF_PROCESS != 0) } else { None }
+    }
+
+    /// The name without its padding.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.comm.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
 /// Parses the struct; what an older kernel does not send is 0. `None` where it is too short to be one.
 #[must_use]
 pub fn parse_stats(is_process: bool, id: u32, stats: &[u8]) -> Option<Record> {
@@ -87,7 +109,7 @@ pub fn parse_stats(is_process: bool, id: u32, stats: &[u8]) -> Option<Record> {
         version,
         exit_code: u32_at(4)?,
         flag: stats[8],
-        comm: stats[80..112].split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
+        comm: stats[80..96].try_into().ok()?,
         uid: u32_at(120)?,
         ppid: u32_at(132)?,
         cpu_ns: u64_at(72),
@@ -105,22 +127,23 @@ pub fn parse_stats(is_process: bool, id: u32, stats: &[u8]) -> Option<Record> {
     })
 }
 
-/// Parses a netlink message of the family: one record, or none.
-#[must_use]
-pub fn parse(message: &[u8]) -> Option<Record> {
-    let buffer = NetlinkBuffer::new_checked(message).ok()?;
-    let attributes = buffer.payload().get(GENERIC_HEADER..)?;
-    let (kind, nested) = attributes_of(attributes).find(|(kind, _)| *kind == TYPE[3] || *kind == TYPE[4])?;
-    let is_process = kind == TYPE[4];
-    let id = attributes_of(nested).find(|(kind, _)| *kind == TYPE[usize::from(is_process)])?.1;
-    let stats = attributes_of(nested).find(|(kind, _)| *kind == TYPE[2])?.1;
-    parse_stats(is_process, u32::from_ne_bytes(id.get(..4)?.try_into().ok()?), stats)
+/// Parses a netlink message of the family. At its exit a task sends its own record; the last one of a process that ever had a
+/// second task sends one of the whole process along, in the same message.
+pub fn parse(message: &[u8]) -> impl Iterator<Item = Record> {
+    let buffer = NetlinkBuffer::new_checked(message).ok();
+    let attributes = buffer.and_then(|buffer| buffer.payload().get(GENERIC_HEADER..)).unwrap_or_default();
+    attributes_of(attributes).filter(|(kind, _)| *kind == TYPE[3] || *kind == TYPE[4]).filter_map(|(kind, nested)| {
+        let is_process = kind == TYPE[4];
+        let id = attributes_of(nested).find(|(kind, _)| *kind == TYPE[usize::from(is_process)])?.1;
+        let stats = attributes_of(nested).find(|(kind, _)| *kind == TYPE[2])?.1;
+        parse_stats(is_process, u32::from_ne_bytes(id.get(..4)?.try_into().ok()?), stats)
+    })
 }
 
 /// Attributes: length and type of two bytes each, then the value, padded to four.
 fn attributes_of(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
-        let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
+        let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?)).max(4);
         let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?) & 0x3fff;
         let value = bytes.get(4..length)?;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -162,17 +185,21 @@ impl Taskstats {
     pub fn process(&self, pid: u32) -> io::Result<Record> {
         let (command, attribute) = GET;
         let reply = exchange(&self.socket, &request(self.family, command, attribute, &pid.to_ne_bytes()))?;
-        parse(&reply).ok_or_else(|| io::Error::other("the kernel's answer was no taskstats record"))
+        parse(&reply).next().ok_or_else(|| io::Error::other("the kernel's answer was no taskstats record"))
     }
 }
 
 fn request(kind: u16, command: u8, attribute: u16, value: &[u8]) -> Vec<u8> {
+    request_with(kind, command, attribute, value, REQUEST)
+}
+
+fn request_with(kind: u16, command: u8, attribute: u16, value: &[u8], flags: u16) -> Vec<u8> {
     let length = NETLINK_HEADER + GENERIC_HEADER + (4 + value.len()).next_multiple_of(4);
     let mut message = vec![0; length];
     let mut header = NetlinkBuffer::new(message.as_mut_slice());
     header.set_length(u32::try_from(length).unwrap_or(0));
     header.set_message_type(kind);
-    header.set_flags(REQUEST);
+    header.set_flags(flags);
     message[NETLINK_HEADER] = command;
     message[NETLINK_HEADER + 1] = 1;
     let at = NETLINK_HEADER + GENERIC_HEADER;
@@ -180,6 +207,99 @@ fn request(kind: u16, command: u8, attribute: u16, value: &[u8]) -> Vec<u8> {
     message[at + 2..at + 4].copy_from_slice(&attribute.to_ne_bytes());
     message[at + 4..at + 4 + value.len()].copy_from_slice(value);
     message
+}
+
+/// Hears of every task that ends: one socket for each CPU, so that none overflows and each counts its own numbers; those of
+/// CPUs that are possible but off come to one more, so that a CPU that is switched on is heard from its first moment.
+#[derive(Debug)]
+pub struct ExitListener {
+    sockets: Vec<Heard>,
+}
+
+#[derive(Debug)]
+struct Heard {
+    socket: Socket,
+    /// The number of the message to come; `None` before the first, and where several CPUs count.
+    next: Option<u32>,
+    counts: bool,
+}
+
+/// What came of emptying the sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Messages that are missing from the numbers.
+    pub lost: u64,
+    /// Times that a buffer overflowed.
+    pub overruns: u64,
+}
+
+impl ExitListener {
+    /// Registers for all CPUs, with a receive buffer of so many bytes each. Lists are the kernel's: `0-3,8`.
+    ///
+    /// # Errors
+    /// CAP_NET_ADMIN is missing, or this is not the machine's first pid or user namespace.
+    pub fn open(online: &str, possible: &str, buffer: usize) -> io::Result<Self> {
+        let family = Taskstats::open()?.family;
+        let online = cpu_list(online);
+        let off: Vec<u32> = cpu_list(possible).into_iter().filter(|cpu| !online.contains(cpu)).collect();
+        let mut sockets = Vec::with_capacity(online.len() + 1);
+        let each = online.iter().map(|cpu| (cpu.to_string(), true));
+        let rest = (!off.is_empty()).then(|| (off.iter().map(u32::to_string).collect::<Vec<_>>().join(","), false));
+        for (mask, counts) in each.chain(rest) {
+            let mut socket = Socket::new(NETLINK_GENERIC)?;
+            socket.bind_auto()?;
+            socket.connect(&SocketAddr::new(0, 0))?;
+            netlink::enlarge(&socket, buffer)?;
+            let mut text = mask.into_bytes();
+            text.push(0);
+            // With an acknowledgement, so that a refusal is seen.
+            let message = request_with(family, GET.0, REGISTER, &text, REQUEST | ACKNOWLEDGE);
+            exchange(&socket, &message)?;
+            socket.set_non_blocking(true)?;
+            sockets.push(Heard { socket, next: None, counts });
+        }
+        Ok(Self { sockets })
+    }
+
+    /// Hands on all records that wait, and says what is missing. Never waits.
+    pub fn receive(&mut self, inbox: &mut Inbox, mut take: impl FnMut(Record)) -> Received {
+        let mut received = Received::default();
+        for heard in &mut self.sockets {
+            loop {
+                match inbox.receive(&heard.socket) {
+                    Ok(_) => {}
+                    Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
+                        received.overruns += 1;
+                        continue;
+                    }
+                    Err(_) => break,
+                }
+                for message in inbox.messages() {
+                    let Ok(buffer) = NetlinkBuffer::new_checked(message) else { continue };
+                    if heard.counts {
+                        let number = buffer.sequence_number();
+                        if let Some(next) = heard.next.replace(number.wrapping_add(1)) {
+                            received.lost += u64::from(number.wrapping_sub(next));
+                        }
+                    }
+                    parse(message).for_each(&mut take);
+                }
+                if !inbox.is_full() {
+                    break;
+                }
+            }
+        }
+        received
+    }
+}
+
+/// The CPUs of a list such as `0-3,8`; what cannot be read is left out.
+fn cpu_list(list: &str) -> Vec<u32> {
+    let range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?)
+    };
+    list.trim().split(',').filter_map(range).flatten().collect()
 }
 
 /// Sends a request and waits for its answer; an NLMSG_ERROR is the error it names.
@@ -193,7 +313,10 @@ fn exchange(socket: &Socket, message: &[u8]) -> io::Result<Vec<u8>> {
     let buffer = NetlinkBuffer::new_checked(&reply).map_err(io::Error::other)?;
     if buffer.message_type() == ERROR {
         let errno = buffer.payload().get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_ne_bytes);
-        return Err(io::Error::from_raw_os_error(-errno));
+        // An acknowledgement is an error of the number 0.
+        if errno != 0 {
+            return Err(io::Error::from_raw_os_error(-errno));
+        }
     }
     Ok(reply)
 }
@@ -224,6 +347,37 @@ mod tests {
         assert!(taskstats.process(0x7fff_fff0).is_err());
     }
 
+    #[test]
+    fn lists_of_cpus() {
+        assert_eq!(cpu_list("0-3,8\n"), [0, 1, 2, 3, 8]);
+        assert_eq!((cpu_list(""), cpu_list("x,1-")), (vec![], vec![]));
+    }
+
+    #[test]
+    fn whoever_ends_is_heard_and_the_last_task_says_so() {
+        let (online, possible) = crate::source::host::cpu_lists();
+        let mut listener = match ExitListener::open(&online, &possible, 4 << 20) {
+            Ok(listener) => listener,
+            Err(error) => {
+                println!("SKIPPED: exit records: {error}");
+                return;
+            }
+        };
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        // A record is sent before its process can be waited for.
+        let (mut inbox, mut found) = (Inbox::default(), None);
+        listener.receive(&mut inbox, |record| {
+            if record.id == pid {
+                found = Some(record);
+            }
+        });
+        let record = found.unwrap();
+        assert_eq!((record.name(), record.is_process, record.exit_code), (&b"true"[..], false, 0));
+        assert!(record.cpu_ns > 0 && record.peak_rss > 0 && record.is_last() != Some(false));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
@@ -232,7 +386,7 @@ mod tests {
             message.extend_from_slice(&bytes);
             let length = u32::try_from(message.len()).unwrap();
             message[..4].copy_from_slice(&length.to_ne_bytes());
-            let _ = parse(&message);
+            let _ = parse(&message).count();
         }
     }
 }
