@@ -75,7 +75,7 @@ impl<W: Write> Pipe<W> {
             self.changes = None;
             self.format.header(&encode::header(self.stream, self.seg, &sample.facts, &sample.columns), &mut out);
         }
-        let lost = super::writer::lost_before(&sample.notes);
+        let lost = super::writer::lost_before(&sample.notes, "samples");
         for note in self.notes.drain(..).chain(sample.notes.drain(..)) {
             self.format.note(self.stream, &note, &mut out);
         }
