@@ -65,7 +65,12 @@ pub fn journal(settings: &Settings) -> writer::Settings {
 
 /// Streams with a size of their own have that; the others share what is left of the whole in equal parts.
 fn shares(settings: &Settings) -> BTreeMap<Stream, u64> {
-    let streams = [(Stream::Ps, settings.ps.sampled.enabled, settings.ps.sampled.max_size)];
+    let Settings { ps, events, exits, .. } = settings;
+    let streams = [
+        (Stream::Ps, ps.sampled.enabled, ps.sampled.max_size),
+        (Stream::Events, events.enabled, events.max_size),
+        (Stream::Exits, exits.enabled, exits.max_size),
+    ];
     let active = || streams.iter().filter(|(_, enabled, _)| *enabled);
     let own: u64 = active().filter_map(|(_, _, size)| *size).sum();
     let sharing = active().filter(|(_, _, size)| size.is_none()).count() as u64;
@@ -87,5 +92,21 @@ fn min_free(settings: &Settings) -> u64 {
             let bytes = (total as f64 * percent / 100.0) as u64;
             bytes
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_stream_has_for_itself_is_shared_in_equal_parts() {
+        let mut settings = Settings { max_size: 1000, ..Settings::default() };
+        settings.exits.max_size = Some(400);
+        assert_eq!(shares(&settings), BTreeMap::from([(Stream::Ps, 300), (Stream::Events, 300), (Stream::Exits, 400)]));
+        settings.events.enabled = false;
+        assert_eq!(shares(&settings), BTreeMap::from([(Stream::Ps, 600), (Stream::Exits, 400)]));
+        settings.ps.sampled.max_size = Some(100);
+        assert_eq!(shares(&settings), BTreeMap::from([(Stream::Ps, 100), (Stream::Exits, 400)]));
     }
 }

@@ -14,6 +14,7 @@ use crate::config::Settings;
 use crate::journal::pipe::Pipe;
 use crate::journal::writer::{Journal, Offer, Reload};
 use crate::observer::thread::{Output, Take};
+use crate::record::flush::Flush;
 use crate::record::ledger::Note;
 use crate::record::sample::Sample;
 use crate::record::stream::Stream;
@@ -47,6 +48,8 @@ pub enum Sink {
 pub enum PipeItem {
     /// A sample.
     Sample(Box<Sample>),
+    /// A flush of a stream without samples.
+    Flush(Box<Flush>),
     /// A note.
     Note(Note),
     /// New settings.
@@ -78,6 +81,7 @@ impl Sink {
             for item in inbox {
                 let written = match item {
                     PipeItem::Sample(sample) => pipe.sample(*sample),
+                    PipeItem::Flush(flush) => pipe.flush(*flush),
                     PipeItem::Note(note) => {
                         pipe.note(note);
                         Ok(())

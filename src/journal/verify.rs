@@ -5,18 +5,19 @@ use std::io;
 use std::path::Path;
 
 use super::directory;
-use super::line::Line;
+use super::line::{Line, Tick};
 use super::reader::{self, Mark, RawLines, Reader};
 use super::segment::{Name, OWN_LOG};
 use crate::record::ledger::FORMAT_VERSION;
 use crate::record::moment::Moment;
+use crate::record::stream::Stream;
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Segments read.
     pub segments: u64,
-    /// Samples that check.
+    /// Samples that check; of streams without them what a tick closes counts as one.
     pub samples: u64,
     /// Rows of those.
     pub rows: u64,
@@ -167,9 +168,14 @@ impl Segment<'_> {
                 (Some(Line::Note { kind, text, .. }), _) => {
                     set_back |= kind == "clock";
                     if kind == "gap" || kind == "full disk" {
-                        self.damage(raw.offset, format!("samples are missing, as the recorder noted: {kind} {text}"));
-                        // Told here, so the jump of seq that follows is not told again.
-                        self.track.seq = None;
+                        let tells = |what| text.split(' ').any(|pair| pair.starts_with(what));
+                        if tells("rows=") && !tells("samples=") {
+                            self.damage(raw.offset, format!("rows are missing, as the recorder noted: {kind} {text}"));
+                        } else {
+                            self.damage(raw.offset, format!("samples are missing, as the recorder noted: {kind} {text}"));
+                            // Told here, so the jump of seq that follows is not told again.
+                            self.track.seq = None;
+                        }
                     }
                 }
                 (Some(Line::Tick(tick)), _) => {
@@ -188,17 +194,10 @@ impl Segment<'_> {
                         self.report.samples += 1;
                         self.report.rows += rows;
                     }
-                    if tick.count("n") != Some(rows) || tick.count("gone") != Some(gone) {
-                        self.damage(
-                            began,
-                            format!(
-                                "the tick counts n={} gone={}, and {rows} rows and {gone} gones stand before it",
-                                tick.field("n").unwrap_or("-"),
-                                tick.field("gone").unwrap_or("-")
-                            ),
-                        );
+                    if let Some(what) = miscounted(tick, rows, gone) {
+                        self.damage(began, what);
                     }
-                    if first_tick && tick.field("full") != Some("1") && tick.field("shed").is_none() {
+                    if first_tick && tick.field("full").is_some_and(|full| full != "1") && tick.field("shed").is_none() {
                         self.damage(raw.offset, "the first sample of the segment is not full".to_owned());
                     }
                     if !sums_up(tick) {
@@ -233,10 +232,9 @@ impl Segment<'_> {
         if rows > 0 || gone > 0 || wrong.is_some() {
             let what = format!("{} bytes after the last tick belong to no sample", end - began);
             if self.live {
-                self.remark(
-                    began,
-                    format!("{what}: a sample is being written, or the recorder was killed and the next start will mark it"),
-                );
+                let stream = reader.header().and_then(|header| header.stream.parse().ok());
+                let why = if stream.is_none_or(Stream::has_samples) { "a sample is being written" } else { "their tick is yet to come" };
+                self.remark(began, format!("{what}: {why}, or the recorder was killed and the next start will mark it"));
             } else {
                 self.damage(began, what);
             }
@@ -269,7 +267,19 @@ impl Segment<'_> {
     }
 }
 
-fn sums_up(tick: &super::line::Tick) -> bool {
+/// What is wrong where a tick counts other than what stands before it.
+fn miscounted(tick: &Tick, rows: u64, gone: u64) -> Option<String> {
+    let n = tick.field("n").unwrap_or("-");
+    let rows_agree = tick.count("n") == Some(rows);
+    match tick.field("gone") {
+        // Nothing leaves a stream without samples.
+        None if gone == 0 => (!rows_agree).then(|| format!("the tick counts n={n}, and {rows} rows stand before it")),
+        said => (!rows_agree || tick.count("gone") != Some(gone))
+            .then(|| format!("the tick counts n={n} gone={}, and {rows} rows and {gone} gones stand before it", said.unwrap_or("-"))),
+    }
+}
+
+fn sums_up(tick: &Tick) -> bool {
     let part = |key| tick.count(key);
     match (part("seen"), part("n"), part("unchanged"), part("hidden"), part("vanished")) {
         (Some(seen), Some(n), Some(unchanged), Some(hidden), Some(vanished)) => {

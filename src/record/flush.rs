@@ -36,3 +36,11 @@ pub struct Flush {
     /// Notes for every live segment, to be written before the rows.
     pub notes: Vec<Note>,
 }
+
+impl Flush {
+    /// It says nothing, and nothing is written for it.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.notes.is_empty() && self.tick.is_none()
+    }
+}

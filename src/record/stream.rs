@@ -63,6 +63,13 @@ impl Stream {
             Self::Host => "host",
         }
     }
+
+    /// Whether something looks at intervals and each tick closes what it saw. The others are told of what happens:
+    /// their rows have times of their own, and a tick only says how many there were.
+    #[must_use]
+    pub const fn has_samples(self) -> bool {
+        !matches!(self, Self::Events | Self::Exits | Self::Alerts)
+    }
 }
 
 impl fmt::Display for Stream {

@@ -4,6 +4,7 @@ use std::io::{self, BufReader, Write as _};
 
 use super::live::Live;
 use super::obey::Writer;
+use super::work::Work;
 use crate::journal::plan::Event;
 use crate::journal::segment::{Name, OWN_LOG};
 use crate::journal::state::{self, Restored};
@@ -56,7 +57,7 @@ impl Writer {
         }
         self.open_own_log(today);
         let actions = self.listing();
-        self.obey(actions, None);
+        self.obey(actions, Work::Nothing);
     }
 
     fn adopt_live(&mut self, stream: Stream, today: jiff::civil::Date) -> io::Result<()> {
@@ -81,7 +82,7 @@ impl Writer {
                 }
             }
             crc = crc32fast::Hasher::new();
-            tracing::warn!(target: "journal", "{name}: {} bytes after the last whole sample are torn (the recorder or the machine stopped in the middle of a write). They are marked, and recording goes on in the same file.", torn.bytes);
+            tracing::warn!(target: "journal", "{name}: {} bytes after the last tick are torn (the recorder or the machine stopped before the next was written). They are marked, and recording goes on in the same file.", torn.bytes);
         }
         let Some(mut header) = inspection.header else {
             return Err(io::Error::other("it has no header"));

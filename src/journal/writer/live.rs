@@ -25,6 +25,19 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// Writes lines, the last a tick without its end where it `ticks`, which it is given; or leaves the file as it was.
+    pub(super) fn append(&mut self, lines: &mut Vec<u8>, ticks: bool) -> io::Result<()> {
+        let mut crc = self.crc.clone();
+        crc.update(lines);
+        if ticks {
+            self.format.end_tick(std::mem::take(&mut crc).finalize(), lines);
+        }
+        self.write(lines)?;
+        self.crc = crc;
+        self.header.clear();
+        Ok(())
+    }
+
     /// Writes all of it, or leaves the file as it was.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.torn {

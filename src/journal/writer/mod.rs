@@ -1,14 +1,21 @@
 //! The writer as others hold it: what it is offered, and what it says of itself. The thread behind it owns every
 //! file of the journal.
 //!
-//! It takes whole samples from a bounded queue, so that a disk that hangs holds up nobody; what does not fit
-//! is counted by whoever offers it and noted here.
+//! It takes whole samples and flushes from a bounded queue, so that a disk that hangs holds up nobody; what does not
+//! fit is counted by whoever offers it and noted here.
 //!
-//! * `obey`: the loop that obeys the [`Plan`]; `adopt`: what a start finds; `live`: one live segment.
+//! * `obey`: the loop that obeys the [`Plan`](super::plan::Plan); `sample`, `flush`, `notes`: how each is written; `work`: what it is at.
+//! * `adopt`: what a start finds; `live`: one live segment.
 
 mod adopt;
+mod flush;
+#[cfg(test)]
+mod flush_tests;
 mod live;
+mod notes;
 mod obey;
+mod sample;
+mod work;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,21 +25,20 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::archive::Archivist;
 use super::directory::Directory;
 use super::encode::Format;
 use super::own_log::OwnLog;
-use super::plan::{Keeping, Plan};
+use super::plan::Keeping;
 use crate::record::alive::Census;
+use crate::record::flush::Flush;
 use crate::record::ledger::Note;
 use crate::record::sample::Sample;
 use crate::record::stream::Stream;
-use crate::source::clock::Wall;
 
+pub(super) use notes::lost_before;
 use obey::Writer;
-pub(super) use obey::lost_before;
 
-/// Samples that may wait for the disk.
+/// Samples and flushes that may wait for the disk.
 const QUEUE: usize = 64;
 /// A call to the disk that takes longer is noted.
 const SLOW: Duration = Duration::from_secs(5);
@@ -69,6 +75,7 @@ impl std::fmt::Debug for Reload {
 #[derive(Debug)]
 enum Item {
     Sample(Box<Sample>),
+    Flush(Box<Flush>),
     Census(Census),
     Note(Note),
     Reload(Box<Reload>),
@@ -97,7 +104,7 @@ impl Busy {
     }
 }
 
-/// A way to offer samples, for whoever makes them.
+/// A way to offer samples and flushes, for whoever makes them.
 #[derive(Clone, Debug)]
 pub struct Offer {
     items: Sender<Item>,
@@ -108,11 +115,21 @@ impl Offer {
     /// Offers a sample; `false` if the queue is full. Never waits.
     #[must_use]
     pub fn sample(&self, sample: Box<Sample>) -> bool {
+        self.offer(Item::Sample(sample))
+    }
+
+    /// Offers a flush of a stream without samples; `false` if the queue is full. Never waits.
+    #[must_use]
+    pub fn flush(&self, flush: Box<Flush>) -> bool {
+        self.offer(Item::Flush(flush))
+    }
+
+    fn offer(&self, item: Item) -> bool {
         if self.queued.fetch_add(1, Ordering::AcqRel) >= QUEUE {
             self.queued.fetch_sub(1, Ordering::AcqRel);
             return false;
         }
-        self.items.send(Item::Sample(sample)).is_ok()
+        self.items.send(item).is_ok()
     }
 
     /// Hands on who is alive.
@@ -120,7 +137,7 @@ impl Offer {
         let _ = self.items.send(Item::Census(census));
     }
 
-    /// Puts new settings in force, after all samples offered before.
+    /// Puts new settings in force, after all that was offered before.
     pub fn reload(&self, reload: Reload) {
         let _ = self.items.send(Item::Reload(Box::new(reload)));
     }
@@ -143,28 +160,9 @@ impl Journal {
         let (items, inbox) = mpsc::channel();
         let queued = Arc::new(AtomicUsize::new(0));
         let busy = Arc::new(Busy::default());
-        let (for_queue, for_busy) = (Arc::clone(&queued), Arc::clone(&busy));
-        let archivist = Archivist::start()?;
+        let (for_queue, busy_of_thread) = (Arc::clone(&queued), Arc::clone(&busy));
+        let mut writer = Writer::new(directory, settings, boot_id, own_log, full_wanted, busy_of_thread)?;
         let thread = thread::Builder::new().name("writer".to_owned()).stack_size(512 * 1024).spawn(move || {
-            let plan = Plan::new(settings.keeping.clone());
-            let mut writer = Writer {
-                directory,
-                settings,
-                boot_id,
-                own_log,
-                full_wanted,
-                archivist,
-                plan,
-                live: BTreeMap::new(),
-                census: Census::default(),
-                pending: Vec::new(),
-                wall: Wall::default(),
-                began: Instant::now(),
-                prev_write: Duration::ZERO,
-                disk_failed: false,
-                busy: for_busy,
-                buffer: Vec::new(),
-            };
             writer.adopt();
             writer.pending.push(note);
             writer.run(&inbox, &for_queue);
@@ -172,7 +170,7 @@ impl Journal {
         Ok(Self { items, queued, busy, thread: Some(thread) })
     }
 
-    /// A way to offer samples.
+    /// A way to offer samples and flushes.
     #[must_use]
     pub fn offer(&self) -> Offer {
         Offer { items: self.items.clone(), queued: Arc::clone(&self.queued) }

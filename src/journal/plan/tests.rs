@@ -70,7 +70,7 @@ fn a_segment_never_begins_with_changes() {
     let mut plan = Plan::new(keeping());
     let refused = [Action::Drop { stream: Stream::Ps }, Action::WantFull { stream: Stream::Ps }];
     assert_eq!(plan.decide(sample(at(0), false)), refused);
-    let gap = Gap { samples: 1, since: Some(at(0)), disk: false };
+    let gap = Gap { samples: 1, since: Some(at(0)), disk: false, ..Gap::default() };
     let actions = plan.decide(sample(at(10), true));
     assert_eq!(
         actions,
@@ -116,7 +116,7 @@ fn a_full_disk_is_a_gap_with_its_count_and_a_full_sample_after() {
         plan.decide(sample(at(20), false)),
         [Action::Drop { stream: Stream::Ps }, Action::WantFull { stream: Stream::Ps }]
     );
-    let gap = Gap { samples: 2, since: Some(at(10)), disk: true };
+    let gap = Gap { samples: 2, since: Some(at(10)), disk: true, ..Gap::default() };
     assert_eq!(
         plan.decide(sample(at(30), true)),
         [Action::Append { stream: Stream::Ps, seq: 4, shed: false, gap: Some(gap) }]
@@ -127,7 +127,7 @@ fn a_full_disk_is_a_gap_with_its_count_and_a_full_sample_after() {
         plan.decide(sample(at(seconds), true));
         plan.decide(Event::Failed { stream: Stream::Ps, due: at(seconds), fresh: false });
     }
-    let gap = Gap { samples: 3, since: Some(at(50)), disk: true };
+    let gap = Gap { samples: 3, since: Some(at(50)), disk: true, ..Gap::default() };
     assert_eq!(
         plan.decide(sample(at(80), true)),
         [Action::Append { stream: Stream::Ps, seq: 9, shed: false, gap: Some(gap) }]
@@ -139,7 +139,7 @@ fn samples_that_never_came_take_their_numbers() {
     let mut plan = Plan::new(keeping());
     plan.decide(sample(at(0), true));
     let actions = plan.decide(Event::Sample { stream: Stream::Ps, due: at(40), full: true, key: b"k".to_vec(), lost: 3 });
-    let gap = Gap { samples: 3, since: None, disk: false };
+    let gap = Gap { samples: 3, since: None, disk: false, ..Gap::default() };
     assert_eq!(actions, [Action::Append { stream: Stream::Ps, seq: 5, shed: false, gap: Some(gap) }]);
 }
 
