@@ -21,6 +21,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// A log needs room for a header and a sample at least.
 const LEAST_SIZE: u64 = 64 << 10;
 
+/// Room for a handful of events: for seeing what a loss looks like.
+const LEAST_BUFFER: u64 = 4 << 10;
+
 /// Asks for everything, in the order of `etc/psmond.toml`; answers where `log_dir` came from.
 pub(super) fn ask(top: &mut Section<'_, '_>, settings: &mut Settings) -> Origin {
     let log_dir = top.ask("log_dir", &mut settings.log_dir, path, |dir| show::path(dir));
@@ -89,6 +92,7 @@ pub(super) fn ask(top: &mut Section<'_, '_>, settings: &mut Settings) -> Origin 
         section.ask("enabled", &mut events.enabled, flag, bool::to_string);
         section.ask("kinds", &mut events.kinds, choices(EventKind::CHOSEN), |kinds| words(EventKind::CHOSEN, kinds));
         section.ask("threads", &mut events.threads, flag, bool::to_string);
+        section.ask("buffer", &mut events.buffer, size(LEAST_BUFFER), |bytes| show::string(&units::show_size(*bytes)));
         number(section, "max_rows_per_s", &mut events.max_rows_per_s, 1..=1_000_000);
         section.ask("include", &mut events.include, strings(pattern), |patterns| show::strings(patterns));
         section.ask("exclude", &mut events.exclude, strings(pattern), |patterns| show::strings(patterns));

@@ -262,6 +262,8 @@ pub struct Events {
     pub kinds: Vec<EventKind>,
     /// Whether births and deaths of threads are recorded too.
     pub threads: bool,
+    /// Bytes of the receive buffer that the kernel is asked for.
+    pub buffer: u64,
     /// Rows a second above which events are counted and not written.
     pub max_rows_per_s: u32,
     /// Where not empty, only events whose command line one of these regular expressions finds.
@@ -278,6 +280,7 @@ impl Default for Events {
             enabled: true,
             kinds: EventKind::CHOSEN.iter().map(|(_, kind)| *kind).collect(),
             threads: false,
+            buffer: 32 << 20,
             max_rows_per_s: 2000,
             include: Vec::new(),
             exclude: Vec::new(),

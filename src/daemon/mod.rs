@@ -23,11 +23,13 @@ use std::sync::atomic::AtomicBool;
 use clap::Parser as _;
 
 use crate::config::{self, Loaded, Sources};
+use crate::journal::buried::{self, Past};
 use crate::journal::directory::{Directory, DirectoryError};
 use crate::journal::lock::LockError;
 use crate::journal::own_log::OwnLog;
 use crate::journal::writer::Journal;
-use crate::observer::thread::Observer;
+use crate::observer::drain::Ears;
+use crate::observer::thread::{Observer, Start};
 use crate::record::ledger::{Note, NoteKind};
 use crate::source::clock::Wall;
 use crate::source::host::Machine;
@@ -118,25 +120,69 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     prepare_process(&loaded);
     let may_keep = usize::try_from(limits::raise_open_files().saturating_sub(FDS_KEPT_BACK)).unwrap_or(0);
     let scrubber = orders::scrubber(&loaded.settings).map_err(|error| Failure::Config(error.to_string()))?;
-    let orders = orders::observer(&loaded.settings, scrubber, stream.is_some());
+    let orders = orders::observer(&loaded.settings, scrubber, stream).map_err(|error| Failure::Config(error.to_string()))?;
     let full_wanted = Arc::new(AtomicBool::new(false));
     let pending = Pending::default();
-    let note = start_note();
     let (ended, watch_end) = tokio::sync::mpsc::unbounded_channel();
-    let sink = match stream {
-        Some(stream) => Sink::pipe(stream, &loaded.settings, note, ended.clone()),
-        None => match open_journal(arguments, &loaded, &proc, own_log, Arc::clone(&full_wanted), note)? {
-            Some(journal) => Sink::journal(journal, Arc::clone(&pending)),
-            None => return Ok(()),
-        },
-    }
-    .map_err(|error| Failure::System(format!("a thread could not be started: {error}")))?;
+    let no_thread = |error: std::io::Error| Failure::System(format!("a thread could not be started: {error}"));
+    let (sink, ears, past) = match stream {
+        Some(stream) => {
+            let ears = listen(&proc, &loaded);
+            (Sink::pipe(stream, &loaded.settings, start_note(), ended.clone()).map_err(no_thread)?, ears, Vec::new())
+        }
+        None => {
+            let Some(directory) = open_directory(arguments, &loaded)? else { return Ok(()) };
+            let boot = Machine::read(&proc).boot_id;
+            // Only who holds the lock listens; and the count of births begins where that of the recorder before ends.
+            let ears = listen(&proc, &loaded);
+            let past = buried::past(directory.path(), &boot);
+            let note = past_note(start_note(), past.as_ref(), ears.as_ref().ok().and_then(|ears| ears.born_before));
+            let journal = Journal::start(directory, orders::journal(&loaded.settings), boot, own_log, Arc::clone(&full_wanted), note)
+                .map_err(no_thread)?;
+            let alive = past.filter(|past| past.same_boot).map(|past| past.alive).unwrap_or_default();
+            (Sink::journal(journal, Arc::clone(&pending)).map_err(no_thread)?, ears, alive)
+        }
+    };
+    let hears = ears.is_ok();
     let take = sink.taker(ended);
-    let observer = Observer::start(Arc::clone(&proc), may_keep, orders, full_wanted, take)
-        .map_err(|error| Failure::System(format!("a thread could not be started: {error}")))?;
+    let start = Start { proc: Arc::clone(&proc), may_keep, ears, past };
+    let observer = Observer::start(start, orders, full_wanted, take).map_err(no_thread)?;
     let supervisor =
-        Supervisor { observer, sink, sources, loaded, pending, ended: watch_end, to_stdout: stream.is_some(), heart: Heart::default() };
+        Supervisor { observer, sink, sources, loaded, pending, ended: watch_end, to_stdout: stream, hears, heart: Heart::default() };
     runtime.block_on(supervisor.run(signals))
+}
+
+/// Begins to listen to the kernel, or says why that cannot be: psmond records what it can without.
+fn listen(proc: &Proc, loaded: &Loaded) -> Result<Ears, String> {
+    if !proc.is_native() {
+        return Err(format!("{} is not the machine's own /proc", proc.path().display()));
+    }
+    let buffer = usize::try_from(loaded.settings.events.buffer).unwrap_or(usize::MAX);
+    let ears = Ears::open(proc, buffer).map_err(|error| error.to_string());
+    match &ears {
+        Ok(ears) => {
+            if let Some(why) = &ears.deaf_to_exits {
+                tracing::warn!(target: "observer", "There are no exit records ({why}): what processes used that lived between two samples is not known. psmon doctor names the mend.");
+            }
+        }
+        Err(why) => {
+            tracing::warn!(target: "observer", "There are no events ({why}): births and ends are found by comparing samples, and whoever lived between two is not known. psmon doctor names the mend.");
+        }
+    }
+    ears
+}
+
+/// What the start note says of the recorder before: who lived then, and how many were born that nobody saw.
+fn past_note(note: Note, past: Option<&Past>, born: Option<u64>) -> Note {
+    let Some(past) = past else { return note };
+    let note = note.with("alive_before", past.alive.len());
+    if !past.same_boot {
+        return note.with("boot", "another");
+    }
+    match (past.processes, born) {
+        (Some(before), Some(now)) => note.with("unseen_births", now.saturating_sub(before)),
+        _ => note.with("unseen_births", "?"),
+    }
 }
 
 fn open_proc(path: &Path) -> Result<Arc<Proc>, Failure> {
@@ -171,15 +217,8 @@ fn start_note() -> Note {
     Note::new(Wall::default().now(), NoteKind::Start).with("pid", std::process::id()).with("version", env!("CARGO_PKG_VERSION"))
 }
 
-/// Opens and locks the log directory and starts the writer; `None` where another psmond runs and that is well.
-fn open_journal(
-    arguments: &Arguments,
-    loaded: &Loaded,
-    proc: &Proc,
-    own_log: OwnLog,
-    full_wanted: Arc<AtomicBool>,
-    note: Note,
-) -> Result<Option<Journal>, Failure> {
+/// Opens and locks the log directory; `None` where another psmond runs and that is well.
+fn open_directory(arguments: &Arguments, loaded: &Loaded) -> Result<Option<Directory>, Failure> {
     let settings = &loaded.settings;
     let directory = match Directory::open(&settings.log_dir, log_group()) {
         Ok(directory) => directory,
@@ -190,10 +229,7 @@ fn open_journal(
     if settings.log_dir_is_fallback {
         tracing::info!(target: "daemon", "The config's log directory cannot be written by this user: recording into {} instead.", settings.log_dir.display());
     }
-    let boot = Machine::read(proc).boot_id;
-    let journal = Journal::start(directory, orders::journal(settings), boot, own_log, full_wanted, note)
-        .map_err(|error| Failure::System(format!("a thread could not be started: {error}")))?;
-    Ok(Some(journal))
+    Ok(Some(directory))
 }
 
 /// Who may read the journal besides us.

@@ -1,13 +1,19 @@
 //! What the config means to the observer and to the journal.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use regex::bytes::Regex;
 
 use crate::config::{Format, MinFree, Settings};
 use crate::journal::encode;
 use crate::journal::plan::Keeping;
 use crate::journal::writer;
 use crate::observer::samplers::ps::Selection;
+use crate::observer::samplers::{events, exits};
 use crate::observer::thread::Orders;
+use crate::record::event::EventKind;
+use crate::record::schema::Columns;
 use crate::record::scrub::Scrubber;
 use crate::record::stream::Stream;
 
@@ -19,12 +25,21 @@ pub fn scrubber(settings: &Settings) -> Result<Scrubber, regex::Error> {
     Scrubber::new(settings.args, settings.scrub.iter().map(String::as_str))
 }
 
-/// What the observer is to do. A stream asked for on standard output is sampled even if the config has it off.
-#[must_use]
-pub fn observer(settings: &Settings, scrubber: Scrubber, to_stdout: bool) -> Orders {
+/// How long rows of events and obituaries are collected before they are written.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+
+/// What the observer is to do. A stream asked for on standard output is recorded even if the config has it off, and no other is.
+///
+/// # Errors
+/// A pattern is no regular expression, which loading the config has ruled out.
+pub fn observer(settings: &Settings, scrubber: Scrubber, to_stdout: Option<Stream>) -> Result<Orders, regex::Error> {
     let ps = &settings.ps;
-    Orders {
-        interval: (ps.sampled.enabled || to_stdout).then_some(ps.sampled.interval),
+    let is_on = |stream, enabled| to_stdout.map_or(enabled, |only| only == stream);
+    let events = is_on(Stream::Events, settings.events.enabled).then(|| events(settings)).transpose()?;
+    let exits = is_on(Stream::Exits, settings.exits.enabled)
+        .then(|| exits::Selection { max_rows_per_s: settings.exits.max_rows_per_s, columns: Columns::standard(Stream::Exits) });
+    Ok(Orders {
+        interval: is_on(Stream::Ps, ps.sampled.enabled).then_some(ps.sampled.interval),
         changes: ps.sampled.changes,
         full_every: ps.sampled.full_every,
         selection: Selection {
@@ -35,7 +50,23 @@ pub fn observer(settings: &Settings, scrubber: Scrubber, to_stdout: bool) -> Ord
             sort: ps.sort.clone(),
         },
         scrubber,
-    }
+        events,
+        exits,
+        flush_every: FLUSH_EVERY,
+    })
+}
+
+fn events(settings: &Settings) -> Result<events::Selection, regex::Error> {
+    let events = &settings.events;
+    let threads = [EventKind::Clone, EventKind::ThreadExit].into_iter().filter(|_| events.threads);
+    let compile = |patterns: &[String]| patterns.iter().map(|pattern| Regex::new(pattern)).collect::<Result<Vec<_>, _>>();
+    Ok(events::Selection {
+        kinds: events.kinds.iter().copied().chain(threads).collect(),
+        max_rows_per_s: events.max_rows_per_s,
+        include: compile(&events.include)?,
+        exclude: compile(&events.exclude)?,
+        columns: Columns::standard(Stream::Events),
+    })
 }
 
 /// How lines are written.

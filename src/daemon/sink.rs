@@ -119,10 +119,21 @@ impl Sink {
             }
             Self::Pipe(items, _) => {
                 let items = items.clone();
-                Box::new(move |output| match output {
-                    Output::Sample(sample) => !matches!(items.try_send(PipeItem::Sample(sample)), Err(TrySendError::Full(_))),
-                    Output::Census(_) | Output::Reloaded(_) => true,
-                    Output::Stopped => ended.send(Ended::Observer).is_ok(),
+                Box::new(move |output| {
+                    let item = match output {
+                        Output::Sample(sample) => PipeItem::Sample(sample),
+                        Output::Flush(flush) => PipeItem::Flush(flush),
+                        Output::Census(_) | Output::Reloaded(_) => return Ok(()),
+                        Output::Stopped => {
+                            let _ = ended.send(Ended::Observer);
+                            return Ok(());
+                        }
+                    };
+                    match items.try_send(item) {
+                        Err(TrySendError::Full(PipeItem::Sample(sample))) => Err(Output::Sample(sample)),
+                        Err(TrySendError::Full(PipeItem::Flush(flush))) => Err(Output::Flush(flush)),
+                        _ => Ok(()),
+                    }
                 })
             }
         }
@@ -167,19 +178,19 @@ impl Sink {
     }
 }
 
-fn take_for_journal(offer: &Offer, pending: &Pending, ended: &UnboundedSender<Ended>, output: Output) -> bool {
+fn take_for_journal(offer: &Offer, pending: &Pending, ended: &UnboundedSender<Ended>, output: Output) -> Result<(), Output> {
     match output {
-        Output::Sample(sample) => offer.sample(sample),
-        Output::Census(census) => {
-            offer.census(census);
-            true
-        }
+        Output::Sample(sample) => return offer.sample(sample).map_err(Output::Sample),
+        Output::Flush(flush) => return offer.flush(flush).map_err(Output::Flush),
+        Output::Census(census) => offer.census(census),
         Output::Reloaded(number) => {
             if let Some(reload) = pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&number) {
                 offer.reload(reload);
             }
-            true
         }
-        Output::Stopped => ended.send(Ended::Observer).is_ok(),
+        Output::Stopped => {
+            let _ = ended.send(Ended::Observer);
+        }
     }
+    Ok(())
 }

@@ -23,6 +23,7 @@ use crate::journal::directory::Directory;
 use crate::journal::writer::Reload;
 use crate::observer::thread::Observer;
 use crate::record::ledger::{Note, NoteKind};
+use crate::record::stream::Stream;
 use crate::source::clock::Wall;
 
 /// A call to the disk that takes longer is said, though it is no reason for the watchdog.
@@ -45,8 +46,10 @@ pub struct Supervisor {
     pub pending: Pending,
     /// Which parts ended.
     pub ended: UnboundedReceiver<Ended>,
-    /// Records go to standard output.
-    pub to_stdout: bool,
+    /// The stream that goes to standard output.
+    pub to_stdout: Option<Stream>,
+    /// The kernel tells of births and ends.
+    pub hears: bool,
     /// The watchdog's side of it.
     pub heart: Heart,
 }
@@ -55,7 +58,7 @@ pub struct Supervisor {
 #[derive(Debug, Default)]
 pub struct Heart {
     timer: Option<tokio::time::Interval>,
-    beats: u64,
+    beats: (u64, Option<u64>),
     slow_said: bool,
 }
 
@@ -126,8 +129,10 @@ impl Supervisor {
 
     /// Feeds the watchdog. The writer's disk may hang: late, not dead. The observer must answer.
     fn beat(&mut self) {
-        if self.observer.beats() != self.heart.beats {
-            self.heart.beats = self.observer.beats();
+        let (observer, drain) = self.observer.beats();
+        let (observer_before, drain_before) = self.heart.beats;
+        if observer != observer_before && (drain.is_none() || drain != drain_before) {
+            self.heart.beats = (observer, drain);
             notify::watchdog();
         }
         self.observer.ping();
@@ -173,12 +178,20 @@ impl Supervisor {
 
     fn status(&self) -> String {
         let settings = &self.loaded.settings;
-        let whither = if self.to_stdout { "standard output".to_owned() } else { settings.log_dir.display().to_string() };
-        let every = show_duration(settings.ps.sampled.interval);
-        if settings.ps.sampled.enabled || self.to_stdout {
-            format!("Recording the process table every {every} into {whither}.")
-        } else {
-            format!("Stream ps is off: nothing is recorded into {whither}.")
+        let whither = if self.to_stdout.is_some() { "standard output".to_owned() } else { settings.log_dir.display().to_string() };
+        let is_on = |stream, enabled| self.to_stdout.map_or(enabled, |only| only == stream);
+        let what = [
+            is_on(Stream::Ps, settings.ps.sampled.enabled)
+                .then(|| format!("the process table every {}", show_duration(settings.ps.sampled.interval))),
+            is_on(Stream::Events, settings.events.enabled).then(|| "events".to_owned()),
+            is_on(Stream::Exits, settings.exits.enabled).then(|| "obituaries".to_owned()),
+        ];
+        let what: Vec<String> = what.into_iter().flatten().collect();
+        let deaf = if self.hears { "" } else { " Events are unavailable: births and ends are found by comparing samples." };
+        match what.split_last() {
+            None => format!("Every stream is off: nothing is recorded into {whither}."),
+            Some((only, [])) => format!("Recording {only} into {whither}.{deaf}"),
+            Some((last, others)) => format!("Recording {} and {last} into {whither}.{deaf}", others.join(", ")),
         }
     }
 
@@ -222,7 +235,7 @@ impl Supervisor {
             tracing::warn!(target: "config", "{warning}");
         }
         let scrubber = orders::scrubber(&loaded.settings).map_err(|error| error.to_string())?;
-        let observer = orders::observer(&loaded.settings, scrubber, self.to_stdout);
+        let observer = orders::observer(&loaded.settings, scrubber, self.to_stdout).map_err(|error| error.to_string())?;
         let note = Note::new(Wall::default().now(), NoteKind::ReloadOk).with("file", loaded.file.display()).with("by", by);
         match &self.sink {
             Sink::Pipe(items, _) => {

@@ -7,12 +7,14 @@
 //! * [`archive`]: compression of closed days; [`state`]: `psmond.state`; [`lock`]: one writer at a time.
 //!
 //! Read:
+//! * [`buried`]: whose obituary is there already;
 //! * [`mod@line`]: what a line says; [`reader`]: the lines of a segment; [`verify`]: is it whole?
 //!
 //! A sample and its `#tick`, or a flush, are written in one call, and what fails half-way is cut off again, so that
 //! no half line ever stands before a good one.
 
 pub mod archive;
+pub mod buried;
 pub mod changes;
 pub mod directory;
 pub mod encode;

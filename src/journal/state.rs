@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::alive::Census;
+use crate::record::alive::{Alive, Census};
 use crate::record::stream::Stream;
 
 /// The file's name in the log directory.
@@ -31,6 +31,18 @@ pub struct State {
     pub streams: BTreeMap<String, Numbers>,
     /// Who was alive.
     pub alive: Vec<AliveEntry>,
+    /// Where in stream `exits` they were counted: the obituaries of some of them may follow there.
+    #[serde(default)]
+    pub counted_at: Option<Position>,
+}
+
+/// A place in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The segment.
+    pub seg: u64,
+    /// The offset in its uncompressed text.
+    pub offset: u64,
 }
 
 /// The last numbers of a stream.
@@ -71,7 +83,7 @@ pub enum Restored {
 impl State {
     /// From what is known now.
     #[must_use]
-    pub fn new(boot_id: &str, census: &Census, numbers: impl Iterator<Item = (Stream, u64, u64)>) -> Self {
+    pub fn new(boot_id: &str, census: &Census, counted_at: Option<Position>, numbers: impl Iterator<Item = (Stream, u64, u64)>) -> Self {
         Self {
             version: VERSION,
             boot_id: boot_id.to_owned(),
@@ -87,7 +99,16 @@ impl State {
                     program: alive.program.as_ref().map(|program| String::from_utf8_lossy(program).into_owned()),
                 })
                 .collect(),
+            counted_at,
         }
+    }
+
+    /// Who was alive; what is no identity is left out.
+    pub fn alive(&self) -> impl Iterator<Item = Alive> + '_ {
+        self.alive.iter().filter_map(|entry| {
+            let program = entry.program.as_ref().map(|program| program.as_bytes().into());
+            Some(Alive { id: entry.id.parse().ok()?, ppid: entry.ppid, uid: entry.uid, program })
+        })
     }
 
     /// The bytes of the file.
@@ -125,7 +146,6 @@ pub fn restore(dir: &Path) -> Restored {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::alive::Alive;
     use crate::record::identity::Identity;
 
     #[test]
@@ -134,10 +154,11 @@ mod tests {
         assert!(matches!(restore(dir.path()), Restored::Missing));
         let alive = Alive { id: Identity { pid: 1, start: 2 }, ppid: 0, uid: Some(0), program: Some(b"x\xff"[..].into()) };
         let census = Census { alive: vec![alive], processes: Some(99) };
-        let state = State::new("boot", &census, [(Stream::Ps, 3, 44)].into_iter());
+        let state = State::new("boot", &census, Some(Position { seg: 7, offset: 99 }), [(Stream::Ps, 3, 44)].into_iter());
         std::fs::write(dir.path().join(NAME), state.to_bytes().unwrap()).unwrap();
         let Restored::State(back) = restore(dir.path()) else { panic!("it was whole") };
         assert_eq!(back, state);
+        assert_eq!(back.alive().next().map(|alive| alive.id), Some(Identity { pid: 1, start: 2 }));
         for damage in [&b""[..], b"{", b"\xff\xff", b"{\"version\":9,\"boot_id\":\"\",\"processes\":null,\"streams\":{},\"alive\":[]}"] {
             std::fs::write(dir.path().join(NAME), damage).unwrap();
             assert!(matches!(restore(dir.path()), Restored::Damaged(_)), "{damage:?}");

@@ -3,6 +3,7 @@
 use std::ops::{BitOr, BitOrAssign};
 use std::sync::Arc;
 
+use super::life::Base;
 use crate::record::cmd::Cmd;
 use crate::source::ReadError;
 use crate::source::io::Io;
@@ -77,6 +78,9 @@ impl Wants {
     /// The links in `ns`.
     pub const NAMESPACES: Self = Self(1 << 11);
 
+    /// What its ended tasks had used: of a process older than the recorder.
+    pub const BASE: Self = Self(1 << 12);
+
     /// What every process is asked at first sight.
     pub const FIRST: Self = Self(Self::CMD.0 | Self::EXE.0 | Self::CGROUP.0 | Self::OWNER.0);
 
@@ -142,6 +146,8 @@ pub struct Got {
     pub cgroup: Option<Result<Vec<u8>, ReadError>>,
     /// The effective user.
     pub owner: Option<Result<u32, ReadError>>,
+    /// What its ended tasks had used.
+    pub base: Option<Base>,
     /// What columns on request need.
     pub details: Details,
 }
@@ -207,6 +213,24 @@ pub struct Facts {
     pub owner: Reading<u32>,
     /// What columns on request need; `None` until one was asked for.
     pub details: Option<Box<Details>>,
+}
+
+impl Facts {
+    /// What a child has of its parent.
+    #[must_use]
+    pub fn inherited(&self) -> Self {
+        let Self { cmd, said, exe, program, cgroup, unit, owner, details: _ } = self;
+        Self {
+            cmd: cmd.clone(),
+            said: *said,
+            exe: exe.clone(),
+            program: program.clone(),
+            cgroup: cgroup.clone(),
+            unit: unit.clone(),
+            owner: owner.clone(),
+            details: None,
+        }
+    }
 }
 
 /// The base name of an executable: of `/usr/bin/x (deleted)` it is `x`.

@@ -14,9 +14,15 @@
 //! The observer's own thread reads only what takes no lock of a target (`stat` and the CPU clock); command
 //! lines, executables, control groups and whatever else may wait are the readers'.
 
+pub mod capture;
+pub mod drain;
 pub mod facts;
+pub mod life;
+pub mod lifecycle;
 pub mod names;
+pub mod obituary;
 pub mod readers;
+pub mod recorder;
 pub mod round;
 pub mod samplers;
 pub mod schedule;

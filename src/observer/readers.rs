@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::facts::{Counters, Details, Got, NAMESPACES, Reading, Wants};
+use super::life::Base;
 use crate::source::procdir::{Proc, ProcessDir};
 use crate::source::{ReadError, cgroup, cmdline, io, signed, stat, statm, status, users};
 
@@ -327,6 +328,7 @@ fn read(proc: &Proc, pid: u32, start: Option<u64>, wants: Wants) -> Got {
         }
     }
     Got {
+        base: want(Wants::BASE).then(|| base(&dir)).flatten(),
         stat: stat.filter(|_| wants.has(Wants::STAT)),
         cmd: want(Wants::CMD).then(|| dir.open("cmdline").and_then(|fd: OwnedFd| cmdline::read(&fd))),
         exe: want(Wants::EXE).then(|| dir.link("exe")),
@@ -342,6 +344,38 @@ fn read_stat(dir: &ProcessDir) -> Result<Counters, ReadError> {
     let (mut stat, comm) = stat::parse(&line).ok_or(ReadError::Vanished)?;
     stat.rss_pages = dir.read("statm").ok().and_then(|text| statm::resident_pages(&text)).unwrap_or(stat.rss_pages);
     Ok((stat, comm.into()))
+}
+
+/// What the ended tasks of a process had used: its own counters less those of its living tasks. What cannot be read, and what
+/// changed meanwhile, counts for nothing.
+fn base(dir: &ProcessDir) -> Option<Base> {
+    let counters = |prefix: &str| {
+        let stat = stat::parse(&dir.read(&format!("{prefix}stat")).ok()?)?.0;
+        let io = dir.read(&format!("{prefix}io")).ok().and_then(|text| io::parse(&text)).unwrap_or_default();
+        Some((stat, io))
+    };
+    // First the whole, then its parts: what they do meanwhile is then left out, and not counted as done by ended ones.
+    let (whole, io) = counters("")?;
+    let tasks = dir.tasks().ok()?;
+    let (mut user, mut system, mut min_flt, mut maj_flt, mut read, mut write) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
+    for task in tasks {
+        let Some((stat, io)) = counters(&format!("task/{task}/")) else { continue };
+        user += stat.utime;
+        system += stat.stime;
+        min_flt += stat.min_flt;
+        maj_flt += stat.maj_flt;
+        read += io.read_bytes;
+        write += io.write_bytes;
+    }
+    let us_per_tick = 1_000_000 / rustix::param::clock_ticks_per_second().max(1);
+    Some(Base {
+        user_us: whole.utime.saturating_sub(user).saturating_mul(us_per_tick),
+        system_us: whole.stime.saturating_sub(system).saturating_mul(us_per_tick),
+        min_flt: whole.min_flt.saturating_sub(min_flt),
+        maj_flt: whole.maj_flt.saturating_sub(maj_flt),
+        read_bytes: io.read_bytes.saturating_sub(read),
+        write_bytes: io.write_bytes.saturating_sub(write),
+    })
 }
 
 /// A file of one word: `0` and nothing mean none, whatever follows a NUL or newline is cut.
@@ -369,6 +403,7 @@ fn all_failed(wants: Wants, error: ReadError) -> Got {
         exe: wants.has(Wants::EXE).then_some(Err(error)),
         cgroup: wants.has(Wants::CGROUP).then_some(Err(error)),
         owner: wants.has(Wants::OWNER).then_some(Err(error)),
+        base: None,
         details: Details::default(),
     }
 }

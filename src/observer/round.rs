@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashSet;
 
 use super::facts::{Reading, Wants};
+use super::life::Sources;
 use super::readers::Request;
-use super::table::{Process, Table};
+use super::table::Process;
 use super::world::{World, program};
-use crate::record::identity::Identity;
 use crate::source::host;
 use crate::source::procdir::{Proc, read_at_start};
 use crate::source::stat::{self, Stat};
@@ -33,14 +33,13 @@ const OWNER_AGE_NS: u64 = 9_000_000_000;
 /// Longest `stat` there is: 52 numbers of 20 digits and a name.
 const STAT_BYTES: usize = 2048;
 
-/// Processes that ended since the last round, by identity.
-pub type Ended = Vec<(Identity, bool)>;
-
 /// The state of a round under way.
 #[derive(Debug)]
 pub struct Round {
     /// Everyone is read, whether it ran or not.
     pub everyone: bool,
+    /// Events tell of births, ends, executions and changes of user.
+    hears: bool,
     /// When it began.
     pub began: Instant,
     /// What was listed.
@@ -51,8 +50,6 @@ pub struct Round {
     pub gate_missed: u64,
     /// Pids whose row may have changed, ascending.
     pub touched: Vec<u32>,
-    /// Who ended, and whether it was shown by the ps sampler.
-    pub ended: Ended,
     /// Time spent reading.
     pub read: Duration,
     requests: Vec<Request>,
@@ -65,40 +62,33 @@ pub struct Round {
 }
 
 impl Round {
-    /// Lists the processes and compares with the table.
+    /// Lists the processes and compares with the table; where events tell of births and ends, only when everyone is looked at.
     ///
     /// # Errors
     /// `/proc` could not be listed.
     pub fn begin(world: &mut World, everyone: bool) -> std::io::Result<Self> {
         let began = Instant::now();
         world.last_round_ns = std::mem::replace(&mut world.this_round_ns, clock::monotonic_ns());
-        let mut pids = Vec::with_capacity(world.table.len() + 64);
-        world.proc.list(&mut pids)?;
         let everyone = world.reclaimed(everyone) || everyone;
+        let mut pids = Vec::new();
+        let listed = everyone || !world.hears;
+        if listed {
+            pids.reserve(world.table.len() + 64);
+            world.proc.list(&mut pids)?;
+        }
         if everyone {
             let memory = world.proc.read("meminfo").unwrap_or_default();
             world.swap = host::meminfo(&memory, b"SwapTotal").is_none_or(|total| total > 0);
             world.names.expire();
         }
-        let mut round = Self {
-            everyone,
-            began,
-            seen: pids.len() as u64,
-            vanished: 0,
-            gate_missed: 0,
-            touched: Vec::new(),
-            ended: Vec::new(),
-            read: Duration::ZERO,
-            requests: Vec::new(),
-            spare: 0,
-            next: 0,
-            pids: Vec::new(),
-            parents: FxHashSet::default(),
-        };
+        let mut round =
+            Self { everyone, began, seen: pids.len() as u64, parents: std::mem::take(&mut world.parents), ..Self::empty(world.hears) };
         let mut gone = Vec::new();
-        world.table.compare(&pids, &mut round.pids, &mut gone);
+        if listed {
+            world.table.compare(&pids, &mut round.pids, &mut gone);
+        }
         for pid in gone {
-            round.bury(&mut world.table, pid);
+            round.miss(world, pid);
         }
         for pid in std::mem::take(&mut round.pids) {
             round.discover(world, pid);
@@ -107,10 +97,53 @@ impl Round {
         Ok(round)
     }
 
-    fn bury(&mut self, table: &mut Table, pid: u32) {
-        if let Some(process) = table.remove(pid) {
-            self.parents.insert(pid);
-            self.ended.push((process.id, process.ps.visible));
+    fn empty(hears: bool) -> Self {
+        Self {
+            everyone: false,
+            hears,
+            began: Instant::now(),
+            seen: 0,
+            vanished: 0,
+            gate_missed: 0,
+            touched: Vec::new(),
+            read: Duration::ZERO,
+            requests: Vec::new(),
+            spare: 0,
+            next: 0,
+            pids: Vec::new(),
+            parents: FxHashSet::default(),
+        }
+    }
+
+    /// Brings the table back in line with `/proc` after events were lost, without looking at anyone's counters. Answers with who
+    /// was not known, and how many are not there any more.
+    ///
+    /// # Errors
+    /// `/proc` could not be listed.
+    pub fn resync(world: &mut World) -> std::io::Result<(Vec<u32>, u64)> {
+        let mut pids = Vec::with_capacity(world.table.len() + 64);
+        world.proc.list(&mut pids)?;
+        let mut round = Self::empty(world.hears);
+        let mut gone = Vec::new();
+        world.table.compare(&pids, &mut round.pids, &mut gone);
+        let count = gone.len() as u64;
+        for pid in gone {
+            round.miss(world, pid);
+        }
+        for pid in std::mem::take(&mut round.pids) {
+            round.discover(world, pid);
+        }
+        world.readers.ask(round.requests.drain(..));
+        Ok((round.touched, count))
+    }
+
+    /// A process is not there. Where events tell of ends, its own may be on its way: only who is missed twice was lost.
+    fn miss(&self, world: &mut World, pid: u32) {
+        if self.hears && world.table.get_mut(pid).is_some_and(|process| !std::mem::replace(&mut process.life.missing, true)) {
+            return;
+        }
+        if let Some(process) = world.remove(pid) {
+            world.unseen.push(process);
         }
     }
 
@@ -150,10 +183,53 @@ impl Round {
         process.cgroup_reads =
             cgroup_reads_due(process.id.start, clock::boottime_ns() / (1_000_000_000 / world.machine.hz.max(1)).max(1), world.machine.hz);
         self.want(wants | world.details | swap_wants(world.swap, &process), &mut process);
-        if let Some(before) = world.table.insert(process) {
-            self.ended.push((before.id, before.ps.visible));
+        if world.hears && !process.stat.is_kthread() {
+            // What its ended tasks used is in no record to come.
+            self.want(Wants::BASE, &mut process);
         }
+        process.life.many = process.stat.num_threads > 1 || world.hears;
+        if let Some(before) = world.remove(pid) {
+            world.unseen.push(before);
+        }
+        world.table.insert(process);
         self.touched.push(pid);
+    }
+
+    /// Looks for the first time at a process whose birth was told; `false` if it is gone.
+    fn meet(&mut self, proc: &Proc, process: &mut Process, details: Wants, swap: bool) -> bool {
+        let pid = process.id.pid;
+        let mut buffer = [0; STAT_BYTES];
+        let read = proc.open_stat(pid).and_then(|fd| read_at_start(&fd, &mut buffer).map(|length| (fd, length)));
+        let Ok((fd, length)) = read else { return false };
+        let Some((stat, comm)) = stat::parse(&buffer[..length]).filter(|(stat, _)| process.started_at(stat.start)) else { return false };
+        process.stat = stat;
+        if *process.comm != *comm {
+            process.comm = comm.into();
+        }
+        if self.spare > 0 && !stat.is_kthread() {
+            self.spare -= 1;
+            process.kept = Some(fd);
+        }
+        reread_memory(proc, process, &mut 0);
+        process.life.many |= stat.num_threads > 1;
+        process.life.sources = process.life.sources.and(Sources::PROC);
+        let mut wants = details | swap_wants(swap, process);
+        if process.facts.owner.known().is_none() {
+            wants |= Wants::OWNER;
+        }
+        if process.facts.cgroup.known().is_none() {
+            wants |= Wants::CGROUP;
+        }
+        if stat.is_kthread() || stat.is_zombie() {
+            process.facts.cmd = Reading::Absent;
+            process.facts.exe = Reading::Absent;
+            process.facts.program = program(process);
+        } else if process.facts.cmd.known().is_none() || process.facts.exe.known().is_none() {
+            wants |= Wants::CMD | Wants::EXE;
+        }
+        self.want(wants, process);
+        self.touched.push(pid);
+        true
     }
 
     /// Asks for facts of a process unless they are being read.
@@ -161,7 +237,7 @@ impl Round {
         let new = wants.without(process.asked);
         if !new.is_empty() {
             process.asked |= new;
-            self.requests.push(Request::Process { pid: process.id.pid, start: Some(process.id.start), wants: new });
+            self.requests.push(Request::Process { pid: process.id.pid, start: Some(process.stat.start), wants: new });
         }
     }
 
@@ -189,7 +265,7 @@ impl Round {
             // What never answered is asked again at full samples only.
             if process.asked.is_empty() && (process.late.is_empty() || self.everyone) {
                 process.asked |= wants;
-                let start = process.is_known().then_some(process.id.start);
+                let start = process.is_known().then_some(process.stat.start);
                 self.requests.push(Request::Process { pid: process.id.pid, start, wants });
             }
             self.touched.push(process.id.pid);
@@ -218,6 +294,16 @@ impl Round {
                 lost.push(pid);
                 continue;
             };
+            if self.hears && !process.is_read() {
+                if self.meet(&proc, process, details, swap) {
+                    process.look(cpu_ns, clock::monotonic_ns());
+                    self.follow_cgroup(process, boot_ns / (1_000_000_000 / hz).max(1), hz);
+                } else {
+                    lost.push(pid);
+                }
+                continue;
+            }
+            process.life.missing = false;
             let ran = cpu_ns != process.cpu_ns;
             process.look(cpu_ns, clock::monotonic_ns());
             // A kernel thread's other values interest nobody between full samples.
@@ -235,8 +321,11 @@ impl Round {
         }
         table.kept_more(spare - self.spare);
         for pid in lost {
+            self.miss(world, pid);
+            if self.hears {
+                continue;
+            }
             // Gone since the list was made; the pid may already be another's.
-            self.bury(&mut world.table, pid);
             // The clock before the counters: what runs in between is read again in the next round.
             let cpu_ns = clock::process_cpu_ns(pid);
             self.discover(world, pid);
@@ -255,6 +344,8 @@ impl Round {
     /// Whoever's parent ended has another one now, and whoever's session ended has no terminal any more,
     /// without having run: their clocks stand still, so they are looked for.
     fn look_at_orphans(&mut self, world: &mut World) {
+        // Whoever ended since the round began.
+        self.parents.extend(world.parents.drain());
         if self.parents.is_empty() {
             return;
         }
@@ -270,8 +361,10 @@ impl Round {
             }
         }
         for pid in lost {
-            self.bury(&mut world.table, pid);
-            self.discover(world, pid);
+            self.miss(world, pid);
+            if !self.hears {
+                self.discover(world, pid);
+            }
         }
     }
 
@@ -291,11 +384,16 @@ impl Round {
                 return true;
             }
         };
-        let Some((stat, comm)) = stat::parse(&buffer[..length]).filter(|(stat, _)| stat.start == process.id.start) else { return false };
+        let Some((stat, comm)) = stat::parse(&buffer[..length]).filter(|(stat, _)| process.started_at(stat.start)) else { return false };
         process.late = process.late.without(Wants::STAT);
         let renamed = *process.comm != *comm;
         let became_zombie = stat.is_zombie() && !process.stat.is_zombie();
-        let exec = renamed || stat.arg_start != process.stat.arg_start;
+        // Events say when there was one; what capture could not read then is read now.
+        let exec = if self.hears {
+            matches!(process.facts.cmd, Reading::Unread) && process.late.is_empty()
+        } else {
+            renamed || stat.arg_start != process.stat.arg_start
+        };
         if !ran && differs(&process.stat, &stat, renamed) {
             self.gate_missed += 1;
         }
@@ -340,7 +438,7 @@ impl Round {
             wants = wants.without(process.late);
         }
         // Without events a change of user shows only here.
-        let due = now_ns.saturating_sub(process.owner_read_ns) > OWNER_AGE_NS;
+        let due = !self.hears && now_ns.saturating_sub(process.owner_read_ns) > OWNER_AGE_NS;
         if ran && due && !wants.has(Wants::OWNER) && process.facts.owner.known().is_some() {
             process.owner_read_ns = now_ns;
             match proc.owner(process.id.pid) {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::facts::{Facts, Wants};
+use super::life::Life;
 use super::shown::Shown;
 use crate::record::identity::Identity;
 use crate::source::stat::Stat;
@@ -34,7 +36,7 @@ pub struct Process {
     /// Its counters at the last reading.
     pub stat: Stat,
     /// Its name at the last reading.
-    pub comm: Box<[u8]>,
+    pub comm: Arc<[u8]>,
     /// Its `stat`, kept open as long as there are descriptors to spare.
     pub kept: Option<OwnedFd>,
     /// Its `statm`, opened when first its memory moved, and kept likewise.
@@ -43,6 +45,8 @@ pub struct Process {
     pub rss_pages: u64,
     /// What else is known of it.
     pub facts: Facts,
+    /// What its obituary will need.
+    pub life: Life,
 }
 
 impl Process {
@@ -66,7 +70,30 @@ impl Process {
             kept_statm: None,
             rss_pages: stat.rss_pages,
             facts: Facts::default(),
+            life: Life { tasks: u32::try_from(stat.num_threads).unwrap_or(u32::MAX), concerns_others: true, ..Life::default() },
         }
+    }
+
+    /// A process whose birth was told and of which nothing was read yet: what its parent left it is known.
+    #[must_use]
+    pub fn born(id: Identity, parent: Option<&Self>, life: Life) -> Self {
+        let stat = parent.map_or_else(Stat::default, |parent| Stat {
+            ppid: parent.id.pid,
+            pgrp: parent.stat.pgrp,
+            session: parent.stat.session,
+            tty_nr: parent.stat.tty_nr,
+            tpgid: parent.stat.tpgid,
+            flags: parent.stat.flags,
+            nice: parent.stat.nice,
+            ..Stat::default()
+        });
+        let mut process = Self::new(Stat { pid: id.pid, start: id.start, num_threads: 1, ..stat }, b"", None);
+        if let Some(parent) = parent {
+            process.comm = Arc::clone(&parent.comm);
+            process.facts = parent.facts.inherited();
+        }
+        process.life = life;
+        process
     }
 
     /// A process of which nothing but the pid could be had.
@@ -100,10 +127,23 @@ impl Process {
         usize::from(self.kept.is_some()) + usize::from(self.kept_statm.is_some())
     }
 
-    /// Whether its counters are known.
+    /// Whether its counters are known, or at least who it is.
     #[must_use]
     pub const fn is_known(&self) -> bool {
         self.id.start != 0 || self.stat.state != 0
+    }
+
+    /// Whether its counters were ever read.
+    #[must_use]
+    pub const fn is_read(&self) -> bool {
+        self.stat.state != 0
+    }
+
+    /// Whether start ticks as `/proc` says them are its own. The identity of one whose birth was told has the event's stamp,
+    /// which may be one tick off.
+    #[must_use]
+    pub const fn started_at(&self, start: u64) -> bool {
+        if self.is_read() { self.stat.start == start } else { self.id.start.abs_diff(start) <= 1 }
     }
 }
 

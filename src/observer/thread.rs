@@ -7,13 +7,18 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::capture::Capture;
+use super::drain::{Batch, Drain, Ears, Pulse};
 use super::facts::Reading;
 use super::readers::Readers;
+use super::recorder::Recorder;
 use super::round::Round;
 use super::samplers::ps::{PsSampler, Selection};
+use super::samplers::{events, exits};
 use super::schedule::{Schedule, Tick};
 use super::world::World;
 use crate::record::alive::{Alive, Census};
+use crate::record::flush::Flush;
 use crate::record::ledger::{Facts, Note, NoteKind};
 use crate::record::moment::Moment;
 use crate::record::sample::Sample;
@@ -32,6 +37,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const FACTS_EVERY: Duration = Duration::from_secs(10);
 /// How often a census is taken.
 const CENSUS_EVERY: Duration = Duration::from_secs(60);
+/// How often the streams without samples tick.
+const TICK_EVERY: Duration = Duration::from_secs(10);
+/// How long such a tick waits for the reckoning.
+const RECKONING: Duration = Duration::from_secs(1);
+/// How long after a loss the table is brought back in line: what caused it may go on.
+const RESYNC_AFTER: Duration = Duration::from_millis(100);
+/// When it is compared a second time.
+const RESYNC_EVERY: Duration = Duration::from_secs(1);
 /// Notes that wait for a sample to be taken.
 const NOTES: usize = 64;
 /// A difference between two clocks that is worth a note, nanoseconds.
@@ -50,6 +63,25 @@ pub struct Orders {
     pub selection: Selection,
     /// What of a command line may be recorded.
     pub scrubber: Scrubber,
+    /// What of the events is written; `None` while the stream is off.
+    pub events: Option<events::Selection>,
+    /// How obituaries are written; `None` while the stream is off.
+    pub exits: Option<exits::Selection>,
+    /// How long rows of events and obituaries are collected.
+    pub flush_every: Duration,
+}
+
+/// What a start hands the observer besides its orders.
+#[derive(Debug)]
+pub struct Start {
+    /// `/proc`.
+    pub proc: Arc<Proc>,
+    /// How many `stat` files may be kept open.
+    pub may_keep: usize,
+    /// The event sockets, listening; why not, where they are not.
+    pub ears: Result<Ears, String>,
+    /// Who was alive when the recorder before this one stopped, in this same boot.
+    pub past: Vec<Alive>,
 }
 
 /// What the observer says to whoever takes its samples.
@@ -57,6 +89,8 @@ pub struct Orders {
 pub enum Output {
     /// A sample, whole.
     Sample(Box<Sample>),
+    /// Rows, and perhaps a tick, of a stream without samples.
+    Flush(Box<Flush>),
     /// Who is alive.
     Census(Census),
     /// Orders with this number are in force; samples after this are made by them.
@@ -70,6 +104,8 @@ pub enum Output {
 enum Message {
     /// The readers have answered all that was asked.
     Ready,
+    /// What drain took from the event sockets.
+    Batch(Box<Batch>),
     /// Are you there?
     Ping,
     Reload(Box<Orders>, u64),
@@ -81,19 +117,34 @@ enum Message {
 pub struct Observer {
     messages: Sender<Message>,
     beats: Arc<AtomicU64>,
+    drain: Option<Pulse>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Takes what the observer says. It must not block; `false` means that it was not taken.
-pub type Take = Box<dyn FnMut(Output) -> bool + Send>;
+/// Takes what the observer says. It must not block; what it does not take it gives back.
+pub type Take = Box<dyn FnMut(Output) -> Result<(), Output> + Send>;
 
 impl Observer {
     /// Starts the thread. `full_wanted` is how others ask for a full sample.
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn start(proc: Arc<Proc>, may_keep: usize, orders: Orders, full_wanted: Arc<AtomicBool>, take: Take) -> std::io::Result<Self> {
+    pub fn start(start: Start, orders: Orders, full_wanted: Arc<AtomicBool>, take: Take) -> std::io::Result<Self> {
+        let Start { proc, may_keep, ears, past } = start;
         let (messages, inbox) = mpsc::channel();
+        let (sources, deaf) = match ears {
+            Ok(ears) => {
+                let no_records = ears.deaf_to_exits.as_ref().map(ToString::to_string);
+                let capture = Capture::start(Arc::clone(&proc))?;
+                let feed = capture.feed();
+                let deliver = messages.clone();
+                let deliver = Box::new(move |batch| deliver.send(Message::Batch(batch)).is_ok());
+                let drain = Drain::start(Arc::clone(&proc), ears, deliver, Box::new(move |pid, time_ns| feed.exec(pid, time_ns)))?;
+                (Some((drain, capture)), no_records.map(|why| ("taskstats", why)))
+            }
+            Err(why) => (None, Some(("events", why))),
+        };
+        let drain = sources.as_ref().map(|(drain, _)| drain.pulse());
         let beats = Arc::new(AtomicU64::new(0));
         let for_readers = messages.clone();
         let ready = Box::new(move || {
@@ -102,21 +153,26 @@ impl Observer {
         let for_thread = Arc::clone(&beats);
         let thread = thread::Builder::new().name("observer".to_owned()).stack_size(512 * 1024).spawn(move || {
             let readers = Readers::start(Arc::clone(&proc), ready);
-            let world = World::new(proc, readers, orders.scrubber.clone(), may_keep);
-            Loop::new(world, orders, inbox, for_thread, full_wanted, take).run();
+            let mut world = World::new(proc, readers, orders.scrubber.clone(), may_keep);
+            world.hears = sources.is_some();
+            let recorder = Recorder::new(sources, deaf, orders.events.clone(), orders.exits.clone());
+            Loop::new(world, recorder, orders, inbox, for_thread, full_wanted, take).run(past);
         })?;
-        Ok(Self { messages, beats, thread: Some(thread) })
+        Ok(Self { messages, beats, drain, thread: Some(thread) })
     }
 
     /// Asks whether it is there: [`Observer::beats`] grows when it hears.
     pub fn ping(&self) {
         let _ = self.messages.send(Message::Ping);
+        if let Some(drain) = &self.drain {
+            drain.ping();
+        }
     }
 
-    /// How often it was heard of.
+    /// How often it was heard of, and how often drain was, where there is one.
     #[must_use]
-    pub fn beats(&self) -> u64 {
-        self.beats.load(Ordering::Relaxed)
+    pub fn beats(&self) -> (u64, Option<u64>) {
+        (self.beats.load(Ordering::Relaxed), self.drain.as_ref().map(Pulse::beats))
     }
 
     /// Gives new orders; [`Output::Reloaded`] with this number says when they are in force.
@@ -138,6 +194,15 @@ impl Observer {
 
 struct Loop {
     world: World,
+    recorder: Recorder,
+    /// When what was heard is written at the latest.
+    flush_due: Option<Instant>,
+    /// The ticks of the streams without samples.
+    ticks: Option<Schedule>,
+    /// A tick of theirs that waits for the reckoning, and until when.
+    reckoning: Option<(Moment, Instant)>,
+    /// When the table is brought back in line.
+    resync_due: Option<Instant>,
     orders: Orders,
     sampler: PsSampler,
     inbox: Receiver<Message>,
@@ -173,6 +238,7 @@ struct Last {
 impl Loop {
     fn new(
         mut world: World,
+        recorder: Recorder,
         orders: Orders,
         inbox: Receiver<Message>,
         beats: Arc<AtomicU64>,
@@ -183,8 +249,13 @@ impl Loop {
         let facts = Arc::new(read_facts(&world, &mut wall));
         let sampler = PsSampler::new(orders.selection.clone());
         world.details = sampler.needs();
-        Self {
+        let mut new = Self {
             world,
+            recorder,
+            flush_due: None,
+            ticks: None,
+            reckoning: None,
+            resync_due: None,
             orders,
             sampler,
             inbox,
@@ -203,17 +274,26 @@ impl Loop {
             notes: Vec::new(),
             reloads: Vec::new(),
             stop: false,
-        }
+        };
+        new.ticks = new.schedule_of_ticks();
+        new
     }
 
-    fn run(mut self) {
+    fn run(mut self, past: Vec<Alive>) {
         // The first look fills the table and the CPU clocks, so that the first sample has an interval behind it.
         let mut schedule = self.schedule();
-        if schedule.is_some()
+        if (schedule.is_some() || self.world.hears)
             && let Some(mut round) = self.round(true)
         {
+            // Whoever lived then and lives no more died while nobody recorded.
+            self.recorder.remember(&self.world, past);
             self.await_readers(&mut round.touched, PATIENCE);
         }
+        // Before anything is written: a state without the living would bury nobody at the next start.
+        self.census();
+        let now = self.wall.now();
+        self.recorder.begin(now);
+        self.flush(Some(now));
         while !self.stop {
             let now_ns = Wall::unix_ns();
             let tick = schedule.as_mut().and_then(|schedule| schedule.take(now_ns));
@@ -223,12 +303,101 @@ impl Loop {
                 let due = schedule.map(|schedule| Duration::from_nanos(schedule.wait_ns(now_ns).unsigned_abs()));
                 self.wait(due);
             }
+            self.keep_time();
             for (orders, number) in std::mem::take(&mut self.reloads) {
                 self.reload(*orders, number, &mut schedule);
             }
         }
+        // What was on its way when drain was told to stop is heard to the last event.
+        self.recorder.stop();
+        self.hear_all();
+        let now = self.wall.now();
+        self.flush(Some(now));
         self.census();
-        (self.take)(Output::Stopped);
+        let _ = (self.take)(Output::Stopped);
+    }
+
+    fn schedule_of_ticks(&self) -> Option<Schedule> {
+        self.recorder.is_on().then(|| Schedule::new(i64::try_from(TICK_EVERY.as_nanos()).unwrap_or(i64::MAX), Wall::unix_ns()))
+    }
+
+    /// What is due besides the samples: flushes, their ticks, bringing the table back in line.
+    fn keep_time(&mut self) {
+        let now = Instant::now();
+        if let Some(tick) = self.ticks.as_mut().and_then(|ticks| ticks.take(Wall::unix_ns())) {
+            let due = self.wall.at(tick.due_ns);
+            self.refresh_facts();
+            if self.recorder.reckon() {
+                self.reckoning = Some((due, now + RECKONING));
+            } else {
+                self.flush(Some(due));
+            }
+            if self.last_census.is_none_or(|at| at.elapsed() >= CENSUS_EVERY) {
+                self.census();
+            }
+        }
+        if let Some((due, _)) = self.reckoning.filter(|(_, limit)| now >= *limit) {
+            self.reckoning = None;
+            self.flush(Some(due));
+        }
+        if self.resync_due.is_some_and(|due| now >= due) {
+            self.resync();
+        }
+        if self.flush_due.is_some_and(|due| now >= due) {
+            self.flush(None);
+        }
+    }
+
+    /// Hands on what was heard, with a tick where one is due.
+    fn flush(&mut self, tick: Option<Moment>) {
+        self.flush_due = None;
+        let now = self.wall.now();
+        self.recorder.unseen(&mut self.world);
+        let flushes = self.recorder.flush(&mut self.world, &self.facts, &mut self.wall, tick, now);
+        for flush in flushes {
+            if let Err(Output::Flush(flush)) = (self.take)(Output::Flush(Box::new(flush))) {
+                self.recorder.refused(*flush);
+            }
+        }
+        if self.recorder.waits() {
+            self.flush_due = Some(Instant::now() + self.orders.flush_every);
+        }
+    }
+
+    /// Events were lost: compares with `/proc`, and once more a little later, when whoever is missing now has had the time to be
+    /// told of.
+    fn resync(&mut self) {
+        self.resync_due = None;
+        match Round::resync(&mut self.world) {
+            Ok((born, missing)) => {
+                self.touched.extend(born);
+                if self.recorder.resynced() || missing > 0 {
+                    self.resync_due = Some(Instant::now() + RESYNC_EVERY);
+                }
+                self.full_wanted.store(true, Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::error!(target: "observer", "/proc could not be listed: {error}. The table is brought back in line at the next full sample.");
+            }
+        }
+        self.recorder.unseen(&mut self.world);
+        self.flush_due.get_or_insert_with(|| Instant::now() + self.orders.flush_every);
+    }
+
+    fn batch(&mut self, batch: &Batch) {
+        let heard = self.recorder.hear(&mut self.world, batch, &mut self.wall);
+        self.notes.extend(heard.notes);
+        if heard.gap && self.resync_due.is_none() {
+            self.resync_due = Some(Instant::now() + RESYNC_AFTER);
+        }
+        if batch.reckoned
+            && let Some((due, _)) = self.reckoning.take()
+        {
+            self.flush(Some(due));
+        }
+        if self.recorder.waits() && self.flush_due.is_none() {
+            self.flush_due = Some(Instant::now() + self.orders.flush_every);
+        }
     }
 
     fn schedule(&self) -> Option<Schedule> {
@@ -238,8 +407,11 @@ impl Loop {
 
     /// Waits for a message, for as long as nothing is due.
     fn wait(&mut self, due: Option<Duration>) {
-        let reads = self.world.readers.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let message = match due.into_iter().chain(reads).min() {
+        let now = Instant::now();
+        let own = [self.world.readers.deadline(), self.flush_due, self.resync_due, self.reckoning.map(|(_, limit)| limit)];
+        let own = own.into_iter().flatten().map(|at| at.saturating_duration_since(now));
+        let ticks = self.ticks.map(|ticks| Duration::from_nanos(ticks.wait_ns(Wall::unix_ns()).unsigned_abs()));
+        let message = match due.into_iter().chain(own).chain(ticks).min() {
             Some(wait) => self.inbox.recv_timeout(wait),
             None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
@@ -254,6 +426,7 @@ impl Loop {
         match message {
             Ok(Message::Reload(orders, number)) => self.reloads.push((orders, number)),
             Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => self.stop = true,
+            Ok(Message::Batch(batch)) => self.batch(&batch),
             Ok(Message::Ready | Message::Ping) | Err(RecvTimeoutError::Timeout) => {}
         }
         self.beats.fetch_add(1, Ordering::Relaxed);
@@ -340,7 +513,7 @@ impl Loop {
             counts,
             notes,
         };
-        if (self.take)(Output::Sample(Box::new(sample))) {
+        if (self.take)(Output::Sample(Box::new(sample))).is_ok() {
             self.refused = 0;
             self.skipped = 0;
             if everyone {
@@ -382,15 +555,24 @@ impl Loop {
             boot_ns: i64::try_from(clock::boottime_ns()).unwrap_or(i64::MAX),
             monotonic_ns: i64::try_from(clock::monotonic_ns()).unwrap_or(i64::MAX),
         });
-        if self.facts_read.elapsed() >= FACTS_EVERY {
-            self.facts_read = Instant::now();
-            let facts = read_facts(&self.world, &mut self.wall);
-            if facts != *self.facts {
-                self.facts = Arc::new(facts);
-                full = true;
-            }
-        }
+        full |= self.refresh_facts();
         full || self.last_full.is_none_or(|at| at.elapsed() >= self.orders.full_every)
+    }
+
+    /// Looks at the facts of the header; whether they changed.
+    fn refresh_facts(&mut self) -> bool {
+        if self.facts_read.elapsed() < FACTS_EVERY {
+            return false;
+        }
+        self.facts_read = Instant::now();
+        let facts = read_facts(&self.world, &mut self.wall);
+        let changed = facts != *self.facts;
+        if changed {
+            self.facts = Arc::new(facts);
+            // Samples must begin anew under them, whoever found out.
+            self.full_wanted.store(true, Ordering::Relaxed);
+        }
+        changed
     }
 
     /// What the clocks did since the tick before.
@@ -418,14 +600,20 @@ impl Loop {
             uid: process.facts.owner.known().copied(),
             program: process.facts.program.known().cloned(),
         });
-        let census = Census { alive: alive.collect(), processes: host::processes(&stat) };
-        (self.take)(Output::Census(census));
+        // After the last event was heard its own count is the true one: whoever is born now is nobody's.
+        let processes = self.recorder.last_count().or_else(|| host::processes(&stat));
+        let census = Census { alive: alive.collect(), processes };
+        let _ = (self.take)(Output::Census(census));
     }
 
     fn reload(&mut self, orders: Orders, number: u64, schedule: &mut Option<Schedule>) {
         let interval_changed = orders.interval != self.orders.interval;
         self.orders = orders;
         self.sampler = PsSampler::new(self.orders.selection.clone());
+        // What was heard under the orders before is written by them.
+        self.flush(None);
+        self.recorder.select(self.orders.events.clone(), self.orders.exits.clone());
+        self.ticks = self.schedule_of_ticks();
         self.world.details = self.sampler.needs();
         let other_rules = !self.world.scrubber.has_rules_of(&self.orders.scrubber);
         self.world.scrubber = self.orders.scrubber.clone();
@@ -441,7 +629,7 @@ impl Loop {
             *schedule = self.schedule();
         }
         self.full_wanted.store(true, Ordering::Relaxed);
-        (self.take)(Output::Reloaded(number));
+        let _ = (self.take)(Output::Reloaded(number));
     }
 }
 

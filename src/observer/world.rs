@@ -4,11 +4,15 @@ use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashSet;
+
 use super::facts::{Facts, Got, Reading, Wants, program_of};
+use super::life::Sources;
 use super::names::Names;
 use super::readers::{Answer, Readers, Request};
 use super::table::{Process, Table};
 use crate::record::cmd::Cmd;
+use crate::record::identity::Identity;
 use crate::record::scrub::Scrubber;
 use crate::source::host::{self, Machine};
 use crate::source::procdir::Proc;
@@ -42,6 +46,14 @@ pub struct World {
     pub details: Wants,
     /// Whether any memory was ever swapped out: without, nobody is asked for it.
     pub swap: bool,
+    /// Events tell of births and ends: the list of `/proc` is for bringing the table back in line, no tick's work.
+    pub hears: bool,
+    /// Who ended since the last round, and whether it was shown by the ps sampler.
+    pub ended: Vec<(Identity, bool)>,
+    /// Who ended since and has left children or a session behind.
+    pub parents: FxHashSet<u32>,
+    /// Processes whose end nobody told: a round found them gone.
+    pub unseen: Vec<Box<Process>>,
     /// When the round before began, CLOCK_MONOTONIC nanoseconds; 0 before the first.
     pub last_round_ns: u64,
     pub(super) this_round_ns: u64,
@@ -63,11 +75,35 @@ impl World {
             scrubber,
             details: Wants::NONE,
             swap: false,
+            hears: false,
+            ended: Vec::new(),
+            parents: FxHashSet::default(),
+            unseen: Vec::new(),
             last_round_ns: 0,
             this_round_ns: 0,
             reclaim: None,
             said_late: None,
             proc,
+        }
+    }
+
+    /// Takes a process that ended out of the table.
+    pub fn remove(&mut self, pid: u32) -> Option<Box<Process>> {
+        let process = self.table.remove(pid)?;
+        // Nobody need be told of those that were never shown: in a storm of births they are nearly all.
+        if process.ps.visible {
+            self.ended.push((process.id, true));
+        }
+        if process.life.concerns_others {
+            self.parents.insert(pid);
+        }
+        Some(process)
+    }
+
+    /// Sees to it that a user has a name.
+    pub fn ask_user(&mut self, uid: u32) {
+        if let Some(request) = self.names.ask_user(uid) {
+            self.readers.ask([request]);
         }
     }
 
@@ -114,7 +150,7 @@ impl World {
     pub(super) fn take_facts(&mut self, pid: u32, start: Option<u64>, wants: Wants, got: Option<Box<Got>>) -> bool {
         // What a foreign /proc says of a process is learned in the same way for all of them.
         if let Some(Got { stat: Some(Ok((stat, comm))), .. }) = got.as_deref() {
-            let known = self.table.get(pid).is_some_and(|process| process.id.start == stat.start && process.is_known());
+            let known = self.table.get(pid).is_some_and(|process| process.is_known() && process.started_at(stat.start));
             if !known {
                 let shown = self.table.get(pid).map(|process| process.ps);
                 let mut process = Process::new(*stat, comm, None);
@@ -125,7 +161,7 @@ impl World {
         }
         let hz = self.machine.hz;
         let Some(process) = self.table.get_mut(pid) else { return false };
-        if start.is_some_and(|start| start != process.id.start) {
+        if start.is_some_and(|start| !process.started_at(start)) {
             return false;
         }
         process.asked = process.asked.without(wants);
@@ -140,12 +176,13 @@ impl World {
             return true;
         };
         process.late = process.late.without(wants);
+        process.life.sources = process.life.sources.without(Sources::INHERITED).and(Sources::PROC);
         let mut requests = Vec::new();
         if let Some(Ok((stat, comm))) = got.stat {
             process.look(ticks_to_ns(stat.utime.saturating_add(stat.stime), hz), clock::monotonic_ns());
             process.rss_pages = stat.rss_pages;
             process.stat = stat;
-            process.comm = comm;
+            process.comm = comm.into();
         }
         if let Some(cmd) = got.cmd {
             take_cmd(process, cmd, &self.scrubber);
@@ -166,6 +203,9 @@ impl World {
         }
         if let Some(owner) = got.owner.filter(|answer| !is_over(&process.facts.owner, answer)) {
             process.facts.owner = Reading::from_read(owner);
+        }
+        if let Some(base) = got.base {
+            process.life.account.add_base(&base);
         }
         if !wants.and(DETAILS).is_empty() {
             process.facts.details.get_or_insert_default().update(got.details);
@@ -235,14 +275,24 @@ fn take_cmd(process: &mut Process, cmd: Result<Cmd, ReadError>, scrubber: &Scrub
             return;
         }
     };
+    // Its arguments are read now, whichever way: an execution waits for none.
+    process.life.exec = None;
+    let said = said(&cmd);
+    if process.facts.said != said || process.facts.cmd.known().is_none() {
+        (process.facts.said, process.facts.cmd) = recordable(cmd, scrubber);
+    }
+}
+
+/// A hash of what a process said; 0 stands for nothing said yet.
+fn said(cmd: &Cmd) -> u64 {
     let mut hasher = rustc_hash::FxHasher::default();
     cmd.args().for_each(|arg| arg.hash(&mut hasher));
-    // 0 stands for nothing said yet.
-    let said = hasher.finish() | 1;
-    if process.facts.said != said || process.facts.cmd.known().is_none() {
-        process.facts.said = said;
-        process.facts.cmd = scrubber.apply(cmd).map_or(Reading::Absent, |cmd| Reading::Known(Arc::new(cmd)));
-    }
+    hasher.finish() | 1
+}
+
+/// A command line as it may be recorded, and the hash of what was said.
+pub(super) fn recordable(cmd: Cmd, scrubber: &Scrubber) -> (u64, Reading<Arc<Cmd>>) {
+    (said(&cmd), scrubber.apply(cmd).map_or(Reading::Absent, |cmd| Reading::Known(Arc::new(cmd))))
 }
 
 /// Until rules say otherwise a process counts for the base name of its executable; where that is refused,
@@ -255,7 +305,7 @@ pub(super) fn program(process: &Process) -> Reading<Arc<[u8]>> {
         Reading::Known(exe) => Reading::Known(program_of(exe).into()),
         Reading::Late => Reading::Late,
         _ if process.comm.is_empty() => Reading::Absent,
-        _ => Reading::Known(process.comm.as_ref().into()),
+        _ => Reading::Known(Arc::clone(&process.comm)),
     }
 }
 

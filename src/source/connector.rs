@@ -228,16 +228,9 @@ impl Connector {
         self.request(Operation::Listen, 0, Some(EXEC))
     }
 
-    /// Says LISTEN again, for a kernel that was switched off by somebody else's surplus IGNORE.
-    ///
-    /// # Errors
-    /// As [`ListenError`] says.
-    pub fn again(patience: Duration, before: Self) -> Result<Self, ListenError> {
-        // Without an IGNORE: ours was used up by whoever said one too many.
-        let mut before = before;
-        before.listening = false;
-        drop(before);
-        Self::listen(patience)
+    /// Closes the socket without an IGNORE: ours was used up by somebody else's surplus one.
+    pub fn forget(mut self) {
+        self.listening = false;
     }
 
     /// Hands on the events that wait, up to a hundred or so; answers whether there may be more. Never waits.

@@ -3,6 +3,7 @@
 //! Parsing (`&[u8]` to value) stands apart from opening, and whatever opens takes its root, so that a
 //! captured `/proc` is a test. The only room where `unsafe` is allowed, each use with its reason.
 
+pub mod bell;
 pub mod capability;
 pub mod cgroup;
 pub mod clock;

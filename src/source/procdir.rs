@@ -134,6 +134,14 @@ impl Proc {
     pub fn read(&self, path: &str) -> Result<Vec<u8>, ReadError> {
         read_all(self.open_file(path)?)
     }
+
+    /// Reads a link of the tree, for example `1234/exe`.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    pub fn link(&self, path: &str) -> Result<Vec<u8>, ReadError> {
+        Ok(fs::readlinkat(&self.root, path, Vec::new())?.into_bytes())
+    }
 }
 
 /// The directory of one process.
@@ -171,6 +179,21 @@ impl ProcessDir {
     /// As [`ReadError`] says.
     pub fn owner(&self) -> Result<u32, ReadError> {
         Ok(fs::statat(&self.0, "", AtFlags::EMPTY_PATH)?.st_uid)
+    }
+
+    /// The ids of its tasks.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    pub fn tasks(&self) -> Result<Vec<u32>, ReadError> {
+        let dir = fs::openat(&self.0, "task", OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut entries = RawDir::new(&dir, &mut buffer);
+        let mut tasks = Vec::new();
+        while let Some(entry) = entries.next() {
+            tasks.extend(super::number(entry?.file_name().to_bytes()).and_then(|task| u32::try_from(task).ok()));
+        }
+        Ok(tasks)
     }
 
     /// How many file descriptors it has open.

@@ -34,7 +34,7 @@ const LAST_OF_PROCESS: u8 = 0x20;
 const TYPE: [u16; 5] = [1, 2, 3, 4, 5];
 
 /// What a task, or all tasks of a process, used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Whether it speaks of the whole process.
     pub is_process: bool,

@@ -112,24 +112,37 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Offers a sample; `false` if the queue is full. Never waits.
-    #[must_use]
-    pub fn sample(&self, sample: Box<Sample>) -> bool {
-        self.offer(Item::Sample(sample))
-    }
-
-    /// Offers a flush of a stream without samples; `false` if the queue is full. Never waits.
-    #[must_use]
-    pub fn flush(&self, flush: Box<Flush>) -> bool {
-        self.offer(Item::Flush(flush))
-    }
-
-    fn offer(&self, item: Item) -> bool {
-        if self.queued.fetch_add(1, Ordering::AcqRel) >= QUEUE {
-            self.queued.fetch_sub(1, Ordering::AcqRel);
-            return false;
+    /// Offers a sample. Never waits.
+    ///
+    /// # Errors
+    /// The queue is full: here it is back.
+    pub fn sample(&self, sample: Box<Sample>) -> Result<(), Box<Sample>> {
+        if !self.has_room() {
+            return Err(sample);
         }
-        self.items.send(item).is_ok()
+        let _ = self.items.send(Item::Sample(sample));
+        Ok(())
+    }
+
+    /// Offers a flush of a stream without samples. Never waits.
+    ///
+    /// # Errors
+    /// The queue is full: here it is back.
+    pub fn flush(&self, flush: Box<Flush>) -> Result<(), Box<Flush>> {
+        if !self.has_room() {
+            return Err(flush);
+        }
+        // A writer that is gone takes nothing any more: the daemon is at its end.
+        let _ = self.items.send(Item::Flush(flush));
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        let room = self.queued.fetch_add(1, Ordering::AcqRel) < QUEUE;
+        if !room {
+            self.queued.fetch_sub(1, Ordering::AcqRel);
+        }
+        room
     }
 
     /// Hands on who is alive.

@@ -17,7 +17,7 @@ use crate::journal::encode;
 use crate::journal::own_log::OwnLog;
 use crate::journal::plan::{Action, Event, Plan, closed_name};
 use crate::journal::segment::{Name, OWN_LOG};
-use crate::journal::state::{self, State};
+use crate::journal::state::{self, Position, State};
 use crate::record::alive::Census;
 use crate::record::ledger::{Note, NoteKind};
 use crate::record::moment::Moment;
@@ -36,6 +36,8 @@ pub(super) struct Writer {
     pub(super) plan: Plan,
     pub(super) live: BTreeMap<Stream, Live>,
     pub(super) census: Census,
+    /// Where stream `exits` stood at the census.
+    pub(super) counted_at: Option<Position>,
     /// Notes that no live segment has taken yet.
     pub(super) pending: Vec<Note>,
     pub(super) wall: Wall,
@@ -66,6 +68,7 @@ impl Writer {
             archivist: Archivist::start()?,
             live: BTreeMap::new(),
             census: Census::default(),
+            counted_at: None,
             pending: Vec::new(),
             wall: Wall::default(),
             began: Instant::now(),
@@ -93,7 +96,10 @@ impl Writer {
                     self.flush(*flush);
                     queued.fetch_sub(1, Ordering::AcqRel);
                 }
-                Ok(Item::Census(census)) => self.census = census,
+                Ok(Item::Census(census)) => {
+                    self.census = census;
+                    self.counted_at = self.position(Stream::Exits);
+                }
                 Ok(Item::Note(note)) => self.note(note),
                 Ok(Item::Reload(reload)) => self.reload(*reload),
                 Ok(Item::Stop(note)) => {
@@ -153,6 +159,12 @@ impl Writer {
     pub(super) fn changes(&self, stream: Stream, columns: &Columns) -> Changes {
         let none = BTreeMap::new();
         Changes::new(columns, self.settings.thresholds.get(&stream).unwrap_or(&none))
+    }
+
+    /// Where the next line of a stream will stand.
+    fn position(&self, stream: Stream) -> Option<Position> {
+        let (_, seg, _) = self.plan.numbers().find(|(of, ..)| *of == stream)?;
+        Some(Position { seg, offset: self.live.get(&stream).map_or(0, |live| live.len) })
     }
 
     pub(super) fn reopen_own_log(&self) {
@@ -311,7 +323,7 @@ impl Writer {
     }
 
     fn save_state(&mut self) {
-        let state = State::new(&self.boot_id, &self.census, self.plan.numbers());
+        let state = State::new(&self.boot_id, &self.census, self.counted_at, self.plan.numbers());
         if let Err(error) = state.to_bytes().and_then(|bytes| self.directory.replace(state::NAME, &bytes)) {
             self.disk_trouble(&format!("{} could not be written: {error}", state::NAME));
         }

@@ -147,7 +147,7 @@ impl View<'_> {
     fn cmd(&self) -> Value {
         let stat = &self.process.stat;
         if stat.is_kthread() || stat.is_zombie() {
-            return Value::Cmd(Arc::new(Cmd::Comm(self.process.comm.clone())));
+            return Value::Cmd(Arc::new(Cmd::Comm(self.process.comm.as_ref().into())));
         }
         self.read(&self.process.facts.cmd, |cmd| Value::Cmd(Arc::clone(cmd)))
     }

@@ -82,16 +82,18 @@ impl PsSampler {
     pub fn rows(&self, world: &mut World, round: &mut Round, full: bool) -> Rows {
         let began = Instant::now();
         let mut made = Rows::default();
-        for (id, visible) in round.ended.drain(..) {
+        for (id, visible) in world.ended.drain(..) {
             if visible {
                 made.left.push(Left { id, why: Why::Exit });
             }
         }
-        let World { table, names, terminals, machine, last_round_ns, swap, .. } = world;
+        let World { table, names, terminals, machine, last_round_ns, swap, hears, .. } = world;
         let context = Context::new(names, terminals, machine, *swap);
         let mut touched = round.touched.iter().copied().peekable();
         let mut sorted: Vec<(Vec<Value>, Row)> = Vec::new();
-        let mut counts = Counts { seen: round.seen, vanished: round.vanished, ..Counts::default() };
+        let hears = *hears;
+        let vanished = if hears { 0 } else { round.vanished };
+        let mut counts = Counts { seen: round.seen, vanished, ..Counts::default() };
         for process in table.iter_mut_from(0) {
             let pid = process.id.pid;
             while touched.next_if(|touched| *touched < pid).is_some() {}
@@ -108,6 +110,11 @@ impl PsSampler {
             if is_touched {
                 process.ps.pct = process.interval_ns(*last_round_ns).map(|(cpu, time)| measure::per_cent_tenths(cpu, time));
                 process.ps.first = process.ps.pct.is_none();
+            }
+            if hears && !process.is_read() {
+                // Its birth was told; before it could be looked at it was gone.
+                counts.vanished += 1;
+                continue;
             }
             if !process.ps.visible {
                 counts.hidden += 1;
@@ -130,8 +137,12 @@ impl PsSampler {
         }
         made.rows = sorted.into_iter().map(|(_, row)| row).collect();
         // Whoever vanished before it was ever taken in stands in the list, and in no table.
-        counts.vanished = counts.seen.saturating_sub(table.len() as u64).max(counts.vanished);
-        counts.seen = table.len() as u64 + counts.vanished;
+        if hears {
+            counts.seen = table.len() as u64;
+        } else {
+            counts.vanished = counts.seen.saturating_sub(table.len() as u64).max(counts.vanished);
+            counts.seen = table.len() as u64 + counts.vanished;
+        }
         counts.gate_missed = round.everyone.then_some(round.gate_missed);
         counts.read_us = u64::try_from((round.read + began.elapsed()).as_micros()).unwrap_or(u64::MAX);
         made.counts = counts;

@@ -1,0 +1,99 @@
+//! Whose obituary is in the journal already: a recorder that was killed wrote some after its last state.
+
+use std::path::Path;
+
+use rustc_hash::FxHashSet;
+
+use super::line::Line;
+use super::reader::{self, RawLines, Reader};
+use super::segment::Name;
+use super::state::Position;
+use super::{directory, state};
+use crate::record::alive::Alive;
+use crate::record::identity::Identity;
+use crate::record::stream::Stream;
+use crate::record::value::Value;
+
+/// What the recorder before this one left behind.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// It recorded in this same boot.
+    pub same_boot: bool,
+    /// Who was alive when it last counted and has no obituary since.
+    pub alive: Vec<Alive>,
+    /// `processes` of `/proc/stat` then.
+    pub processes: Option<u64>,
+}
+
+/// Reads what the recorder before this one left in a directory; `None` where there is no state of one.
+#[must_use]
+pub fn past(dir: &Path, boot_id: &str) -> Option<Past> {
+    let state::Restored::State(state) = state::restore(dir) else { return None };
+    let mut alive: Vec<Alive> = state.alive().collect();
+    let same_boot = state.boot_id == boot_id;
+    if same_boot && !alive.is_empty() {
+        let buried = buried(dir, state.counted_at.unwrap_or(Position { seg: 0, offset: 0 }));
+        alive.retain(|alive| !buried.contains(&alive.id));
+    }
+    Some(Past { same_boot, alive, processes: state.processes })
+}
+
+/// The identities in the rows of stream `exits` from a position on, torn ones too: they are whole lines.
+fn buried(dir: &Path, from: Position) -> FxHashSet<Identity> {
+    let mut found = FxHashSet::default();
+    let Ok(listed) = directory::list(dir) else { return found };
+    let names: Vec<Name> = listed.into_iter().map(|found| found.name).filter(|name| name.stream == Stream::Exits.name()).collect();
+    for name in names {
+        let Ok(input) = reader::open(dir, &name) else { continue };
+        let mut lines = RawLines::new(input);
+        let mut reader = Reader::default();
+        let mut after = 0;
+        while let Ok(Some(raw)) = lines.read() {
+            if raw.mark == reader::Mark::Row && raw.offset < after {
+                continue;
+            }
+            match reader.read(&raw) {
+                Some(Line::Header(header)) if header.seg < from.seg => break,
+                Some(Line::Header(header)) if header.seg == from.seg => after = from.offset,
+                Some(Line::Row { values, .. }) => found.extend(identity(&reader, &values)),
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+fn identity(reader: &Reader, values: &[Value]) -> Option<Identity> {
+    // The first column is the time, which is no value.
+    let number = |name| values.get(reader.names().position(name)?.checked_sub(1)?)?.number();
+    Some(Identity { pid: u32::try_from(number("pid")?).ok()?, start: u64::try_from(number("start")?).ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::state::State;
+    use crate::record::alive::Census;
+
+    fn alive(pid: u32) -> Alive {
+        Alive { id: Identity { pid, start: 9 }, ppid: 1, uid: None, program: None }
+    }
+
+    #[test]
+    fn only_obituaries_after_the_count_are_taken_and_torn_ones_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let head = "#psmon 1 exits seg=3 host=h boot=b pidns=1 tz=UTC hz=100 page=4096 cpus=1 version=0\n#cols time pid start how cmd\n";
+        let row = |pid: u32| format!("2026-11-20T17:02:10.000000000+00:00 {pid} 9 exit x\n");
+        let before = [head.to_owned(), row(1)].concat();
+        let text = [before.clone(), row(2), row(3)[..20].to_owned()].concat();
+        std::fs::write(dir.path().join("exits.log"), text).unwrap();
+        let census = Census { alive: [1, 2, 3].map(alive).to_vec(), processes: Some(5) };
+        let state = State::new("b", &census, Some(Position { seg: 3, offset: before.len() as u64 }), std::iter::empty());
+        std::fs::write(dir.path().join(state::NAME), state.to_bytes().unwrap()).unwrap();
+        let past = super::past(dir.path(), "b").unwrap();
+        let left: Vec<u32> = past.alive.iter().map(|alive| alive.id.pid).collect();
+        assert_eq!((left, past.same_boot, past.processes), (vec![1, 3], true, Some(5)));
+        let other = super::past(dir.path(), "another boot").unwrap();
+        assert_eq!((other.same_boot, other.alive.len()), (false, 3));
+    }
+}

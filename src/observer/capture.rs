@@ -1,0 +1,271 @@
+//! The thread that reads command lines at exec, within microseconds, before a short-lived process is gone.
+//!
+//! It has a connector socket of its own, to which the kernel sends executions only (Linux 6.6). An older kernel goes on sending
+//! everything: as soon as that shows, the socket is closed and drain tells of executions instead. It asks for real-time priority
+//! and says what it got: the scheduler decides between reading 99 % and half of the command lines of a machine under load.
+//!
+//! What it reads may wait for the target's mmap_lock. A target that never answers costs this thread; the observer then sees
+//! that it is stuck and does without, and later reads of such processes are the readers'.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::record::cmd::Cmd;
+use crate::source::bell::Bell;
+use crate::source::connector::{Connector, What};
+use crate::source::netlink::Inbox;
+use crate::source::procdir::Proc;
+use crate::source::sched::{self, Promptness};
+use crate::source::{ReadError, clock, cmdline};
+
+/// How long the acknowledgement of LISTEN is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// What may wait for the observer.
+const QUEUE: usize = 100_000;
+/// A read that takes longer is not waited for.
+const STUCK_NS: u64 = 1_000_000_000;
+
+/// What was read at an execution.
+#[derive(Debug)]
+pub struct Captured {
+    /// Whose.
+    pub pid: u32,
+    /// The kernel's stamp of the execution: with the pid it names which one.
+    pub time_ns: u64,
+    /// The command line, as the process said it.
+    pub cmd: Result<Cmd, ReadError>,
+    /// Path of the executable.
+    pub exe: Result<Vec<u8>, ReadError>,
+    /// Its name.
+    pub comm: Option<Box<[u8]>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    bell: Bell,
+    stop: AtomicBool,
+    /// It has no socket of its own.
+    fed: AtomicBool,
+    promptness: OnceLock<Promptness>,
+    waiting: AtomicUsize,
+    /// When the read under way began; 0 while there is none.
+    busy_since: AtomicU64,
+}
+
+/// The thread as the observer holds it.
+#[derive(Debug)]
+pub struct Capture {
+    shared: Arc<Shared>,
+    results: Receiver<Captured>,
+    feed: Sender<(u32, u64)>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// How drain tells of executions.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    shared: Arc<Shared>,
+    feed: Sender<(u32, u64)>,
+}
+
+impl Feed {
+    /// Tells of an execution, if capture does not hear of it by itself.
+    pub fn exec(&self, pid: u32, time_ns: u64) {
+        if self.shared.fed.load(Ordering::Relaxed) {
+            let _ = self.feed.send((pid, time_ns));
+            self.shared.bell.ring();
+        }
+    }
+}
+
+impl Capture {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// No thread or descriptor could be had.
+    pub fn start(proc: Arc<Proc>) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            bell: Bell::new()?,
+            stop: AtomicBool::new(false),
+            fed: AtomicBool::new(false),
+            promptness: OnceLock::new(),
+            waiting: AtomicUsize::new(0),
+            busy_since: AtomicU64::new(0),
+        });
+        let (tell, results) = mpsc::channel();
+        let (feed, fed) = mpsc::channel();
+        let for_thread = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("capture".to_owned())
+            .stack_size(256 * 1024)
+            .spawn(move || Capturing { proc, shared: for_thread, tell, fed }.run())?;
+        Ok(Self { shared, results, feed, thread: Some(thread) })
+    }
+
+    /// How drain tells of executions.
+    #[must_use]
+    pub fn feed(&self) -> Feed {
+        Feed { shared: Arc::clone(&self.shared), feed: self.feed.clone() }
+    }
+
+    /// Takes what was read since.
+    pub fn take(&self) -> impl Iterator<Item = Captured> + '_ {
+        self.results.try_iter().inspect(|_| {
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        })
+    }
+
+    /// How prompt it is; `None` until it has asked.
+    #[must_use]
+    pub fn promptness(&self) -> Option<Promptness> {
+        self.shared.promptness.get().copied()
+    }
+
+    /// Whether a target has kept it waiting for more than a second.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        match self.shared.busy_since.load(Ordering::Relaxed) {
+            0 => false,
+            since => clock::monotonic_ns().saturating_sub(since) > STUCK_NS,
+        }
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.bell.ring();
+        // One that waits for a target is left to it: it ends when that answers.
+        if let Some(thread) = self.thread.take()
+            && !self.is_stuck()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Capturing {
+    proc: Arc<Proc>,
+    shared: Arc<Shared>,
+    tell: Sender<Captured>,
+    fed: Receiver<(u32, u64)>,
+}
+
+impl Capturing {
+    fn run(self) {
+        let connector = Connector::listen(PATIENCE).and_then(|connector| Ok(connector.only_exec().map(|()| connector)?)).ok();
+        let promptness = sched::make_this_thread_prompt();
+        let _ = self.shared.promptness.set(promptness);
+        let filtered_since = clock::monotonic_ns();
+        if let Some(connector) = connector {
+            self.listen(&connector, filtered_since);
+        }
+        // Dropped by now: it said IGNORE.
+        self.shared.fed.store(true, Ordering::Release);
+        while !self.shared.stop.load(Ordering::Acquire) {
+            let mut bell = [PollFd::from_borrowed_fd(self.shared.bell.as_fd(), PollFlags::IN)];
+            let _ = poll(&mut bell, None);
+            self.shared.bell.still();
+            while let Ok((pid, time_ns)) = self.fed.try_recv() {
+                self.read(pid, time_ns);
+            }
+        }
+    }
+
+    /// Hears of executions until it is stopped, or until it shows that the kernel does not filter.
+    fn listen(&self, connector: &Connector, filtered_since: u64) {
+        let mut inbox = Inbox::default();
+        let mut execs = Vec::new();
+        while !self.shared.stop.load(Ordering::Acquire) {
+            let mut both = [PollFd::new(connector, PollFlags::IN), PollFd::from_borrowed_fd(self.shared.bell.as_fd(), PollFlags::IN)];
+            if poll(&mut both, None).is_err() {
+                continue;
+            }
+            loop {
+                let mut foreign = false;
+                let received = connector.receive(&mut inbox, |event| match event.what {
+                    What::Exec(task) => execs.push((task.pid, event.time_ns)),
+                    What::Acknowledged(_) => {}
+                    _ => foreign |= event.time_ns > filtered_since,
+                });
+                for (pid, time_ns) in execs.drain(..) {
+                    self.read(pid, time_ns);
+                }
+                if foreign {
+                    return;
+                }
+                // An overrun costs command lines, and no event: drain counts those.
+                if matches!(received, Ok(false) | Err(_)) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn read(&self, pid: u32, time_ns: u64) {
+        if self.shared.waiting.load(Ordering::Relaxed) >= QUEUE {
+            return;
+        }
+        self.shared.busy_since.store(clock::monotonic_ns(), Ordering::Relaxed);
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(pid);
+        let cmd = self.command_line(digits);
+        let exe = self.proc.link(&format!("{digits}/exe"));
+        let comm = self.proc.read(&format!("{digits}/comm")).ok().map(|comm| comm.strip_suffix(b"\n").unwrap_or(&comm).into());
+        self.shared.busy_since.store(0, Ordering::Relaxed);
+        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        let _ = self.tell.send(Captured { pid, time_ns, cmd, exe, comm });
+    }
+
+    fn command_line(&self, pid: &str) -> Result<Cmd, ReadError> {
+        let read = || self.proc.open_file(&format!("{pid}/cmdline")).and_then(|fd| cmdline::read(&fd));
+        // Nothing at all: it ended, or is within the next exec, whose arguments are not yet set up.
+        match read() {
+            Err(ReadError::Vanished) => read(),
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::time::Instant;
+
+    #[test]
+    fn the_arguments_of_an_execution_are_read() {
+        let capture = Capture::start(Arc::new(Proc::open(Path::new("/proc")).unwrap())).unwrap();
+        let limit = Instant::now() + Duration::from_secs(20);
+        while capture.promptness().is_none() {
+            assert!(Instant::now() < limit);
+            thread::yield_now();
+        }
+        if Connector::listen(PATIENCE).is_err() {
+            println!("SKIPPED: no process events here");
+            return;
+        }
+        // Kept open by its input, so that it is there to be read.
+        let mut child =
+            std::process::Command::new("sh").args(["-c", "read x", "told"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let mut found = None;
+        while found.is_none() {
+            assert!(Instant::now() < limit, "nothing was captured");
+            found = capture.take().find(|captured| captured.pid == child.id());
+            thread::yield_now();
+        }
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        let found = found.unwrap();
+        let cmd = found.cmd.unwrap();
+        assert_eq!(cmd.args().collect::<Vec<_>>(), [&b"sh"[..], b"-c", b"read x", b"told"]);
+        assert!(found.exe.unwrap().starts_with(b"/") && found.comm.as_deref() == Some(b"sh"));
+    }
+}

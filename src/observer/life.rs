@@ -1,0 +1,183 @@
+//! What is remembered of a process from its birth on so that its obituary can be written: where its facts come from, who bore
+//! it, and what its tasks that have ended used.
+
+use std::sync::Arc;
+
+use crate::record::identity::Identity;
+use crate::source::taskstats::Record;
+
+/// Where what is said of a process comes from, as the letters of the column `sources`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Sources(u8);
+
+impl Sources {
+    /// `c`: the connector told of it.
+    pub const CONNECTOR: Self = Self(1);
+    /// `t`: an exit record of taskstats.
+    pub const TASKSTATS: Self = Self(1 << 1);
+    /// `p`: read from `/proc` in time.
+    pub const PROC: Self = Self(1 << 2);
+    /// `s`: the last sample.
+    pub const SAMPLE: Self = Self(1 << 3);
+    /// `a`: arguments read at exec.
+    pub const ARGUMENTS: Self = Self(1 << 4);
+    /// `i`: facts inherited from the parent.
+    pub const INHERITED: Self = Self(1 << 5);
+
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Without those of the other.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether all of the other are in it.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The letters; `-` for none.
+    #[must_use]
+    pub fn letters(self) -> Vec<u8> {
+        let letters: Vec<u8> = b"ctpsai".iter().enumerate().filter(|(at, _)| self.0 & (1 << at) != 0).map(|(_, letter)| *letter).collect();
+        if letters.is_empty() { b"-".to_vec() } else { letters }
+    }
+}
+
+/// What tasks used: those that have ended, and, of a process older than the recorder, what had ended before it came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// CPU time of the tasks recorded, nanoseconds.
+    pub cpu_ns: u64,
+    /// CPU time of the whole process since its birth, where the kernel sent a record of it.
+    pub whole_cpu_ns: Option<u64>,
+    /// User part, sampled, microseconds.
+    pub user_us: u64,
+    /// System part, sampled, microseconds.
+    pub system_us: u64,
+    /// Minor faults.
+    pub min_flt: u64,
+    /// Major faults.
+    pub maj_flt: u64,
+    /// Largest resident memory, bytes.
+    pub peak_rss: u64,
+    /// Bytes fetched from storage.
+    pub read_bytes: u64,
+    /// Bytes sent to storage.
+    pub write_bytes: u64,
+    /// Voluntary context switches.
+    pub nvcsw: u64,
+    /// Involuntary context switches.
+    pub nivcsw: u64,
+    /// Records taken in.
+    pub records: u64,
+}
+
+impl Account {
+    /// Takes in what a task, or the whole process, used.
+    ///
+    /// The record of a process holds its CPU time only, exact since its birth; io, faults and switches are in those of the
+    /// tasks, and peak memory is of the address space they share.
+    pub fn add(&mut self, record: &Record) {
+        if record.is_process {
+            self.whole_cpu_ns = Some(record.cpu_ns);
+            return;
+        }
+        self.records += 1;
+        self.cpu_ns += record.cpu_ns;
+        self.user_us += record.user_us;
+        self.system_us += record.system_us;
+        self.min_flt += record.min_flt;
+        self.maj_flt += record.maj_flt;
+        self.peak_rss = self.peak_rss.max(record.peak_rss);
+        self.read_bytes += record.read_bytes;
+        self.write_bytes += record.write_bytes;
+        self.nvcsw += record.nvcsw;
+        self.nivcsw += record.nivcsw;
+    }
+
+    /// Takes in what tasks used that had ended before the recorder came.
+    pub const fn add_base(&mut self, base: &Base) {
+        self.user_us += base.user_us;
+        self.system_us += base.system_us;
+        self.min_flt += base.min_flt;
+        self.maj_flt += base.maj_flt;
+        self.read_bytes += base.read_bytes;
+        self.write_bytes += base.write_bytes;
+    }
+
+    /// CPU time of the process: the kernel's own sum where there is one. A task that was still on its way out when that was
+    /// made is not in it, but then it is in the sum of the tasks.
+    #[must_use]
+    pub fn cpu_ns(&self) -> u64 {
+        self.whole_cpu_ns.unwrap_or(0).max(self.cpu_ns)
+    }
+}
+
+/// What ended tasks of a process older than the recorder had used: the counters of the process less those of its living tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Base {
+    /// User part, sampled, microseconds.
+    pub user_us: u64,
+    /// System part, sampled, microseconds.
+    pub system_us: u64,
+    /// Minor faults.
+    pub min_flt: u64,
+    /// Major faults.
+    pub maj_flt: u64,
+    /// Bytes fetched from storage.
+    pub read_bytes: u64,
+    /// Bytes sent to storage.
+    pub write_bytes: u64,
+}
+
+/// An execution: the process and the kernel's stamp.
+pub type Exec = (u32, u64);
+
+/// What is remembered of a process from its birth on.
+#[derive(Clone, Debug, Default)]
+pub struct Life {
+    /// When it was born, CLOCK_BOOTTIME nanoseconds, where its birth was told.
+    pub born_ns: Option<u64>,
+    /// Who bore it.
+    pub parent: Option<Identity>,
+    /// The name of who bore it, then.
+    pub pcomm: Option<Arc<[u8]>>,
+    /// Where its facts come from.
+    pub sources: Sources,
+    /// The execution whose arguments are still to come; of a child born in between, its parent's.
+    pub exec: Option<Exec>,
+    /// Tasks that are not known to have ended.
+    pub tasks: u32,
+    /// It ever had a second task, or events were lost since: the end of its first task is not its own.
+    pub many: bool,
+    /// The status its first task ended with.
+    pub first_code: Option<u32>,
+    /// Its last task was told to have ended, others are still on their way out: when, and with which status.
+    pub dying: Option<(u64, u32)>,
+    /// What its ended tasks used.
+    pub account: Account,
+    /// It was not there at the last look, and its end was not told.
+    pub missing: bool,
+    /// It bore someone, or leads a session: its end changes others.
+    pub concerns_others: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters() {
+        let sources = Sources::CONNECTOR.and(Sources::TASKSTATS).and(Sources::ARGUMENTS);
+        assert_eq!(sources.letters(), b"cta");
+        assert_eq!(sources.without(Sources::TASKSTATS).letters(), b"ca");
+        assert_eq!(Sources::default().letters(), b"-");
+    }
+}

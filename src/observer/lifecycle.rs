@@ -1,0 +1,492 @@
+//! From events to the table, and to obituaries.
+//!
+//! A fork makes an entry that knows what its parent left it; an exec, a new name, user or session change it at once; the death
+//! of the **last task** ends it. Which task is the last:
+//!
+//! * The kernel says it in the exit record of the task (AGROUP, Linux 5.19). The record is sent before the exit event, so it is
+//!   here when the event is.
+//! * Without a record: the only task a process ever had is its last.
+//! * Else its `stat` is looked at: gone, or a zombie with no other task.
+//!
+//! So an exec by a thread that is not the first (the kernel tells an exit of the first task, whose id the other takes over) and
+//! a first task that ends before the others are no deaths. Tasks of one process may tell their ends out of order: after the
+//! last was told, those on their way out are waited for until the flush, so that what they used is in the obituary.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::capture::Captured;
+use super::drain::{Batch, Offsets, Totals};
+use super::facts::Reading;
+use super::life::{Exec, Life, Sources};
+use super::obituary::{End, Obituary, Status};
+use super::samplers::events::{Events, Happening, Info};
+use super::samplers::exits::Exits;
+use super::table::Process;
+use super::world::World;
+use crate::record::cmd::Cmd;
+use crate::record::event::EventKind;
+use crate::record::identity::Identity;
+use crate::source::ReadError;
+use crate::source::connector::{Event, Task, What};
+use crate::source::procdir::read_at_start;
+use crate::source::stat::{self, PF_KTHREAD};
+use crate::source::taskstats::Record;
+
+/// Where what was found is told.
+#[derive(Debug)]
+pub struct Telling<'a> {
+    /// Stream `events`.
+    pub events: &'a mut Events,
+    /// Stream `exits`.
+    pub exits: &'a mut Exits,
+}
+
+/// What was read at an execution, as it may be recorded.
+#[derive(Clone, Debug)]
+pub struct Argv {
+    /// The command line.
+    pub cmd: Reading<Arc<Cmd>>,
+    /// Path of the executable.
+    pub exe: Reading<Arc<[u8]>>,
+    /// The program it counts for.
+    pub program: Reading<Arc<[u8]>>,
+    /// Its name.
+    pub comm: Option<Arc<[u8]>>,
+    /// A hash of what it really said.
+    pub said: u64,
+}
+
+/// Arguments that came before their execution was told, or that rows still wait for.
+#[derive(Debug, Default)]
+pub struct Argvs {
+    now: FxHashMap<Exec, Argv>,
+    /// Of the flush before: dropped at the next.
+    before: FxHashMap<Exec, Argv>,
+}
+
+impl Argvs {
+    /// Those of one execution.
+    #[must_use]
+    pub fn get(&self, exec: Exec) -> Option<&Argv> {
+        self.now.get(&exec).or_else(|| self.before.get(&exec))
+    }
+
+    fn insert(&mut self, exec: Exec, argv: Argv) {
+        self.now.insert(exec, argv);
+    }
+
+    fn age(&mut self) {
+        self.before = std::mem::take(&mut self.now);
+    }
+}
+
+/// The state between batches.
+#[derive(Debug, Default)]
+pub struct Lifecycle {
+    /// Records of tasks whose exit event is still to come.
+    tasks: FxHashMap<u32, Record>,
+    /// Records of whole processes, likewise.
+    wholes: FxHashMap<u32, Record>,
+    /// What was read at executions.
+    pub argvs: Argvs,
+    /// Processes whose last task was told, and others not yet.
+    dying: Vec<u32>,
+    /// Buried while tasks were still to tell their end: what they tell later is no second death.
+    buried: FxHashSet<u32>,
+    /// Counts of the newest batch.
+    pub totals: Totals,
+    /// How often the table was brought back in line.
+    pub resync: u64,
+    offsets: Offsets,
+}
+
+impl Lifecycle {
+    /// With the counts before the first batch.
+    #[must_use]
+    pub fn new(totals: Totals) -> Self {
+        Self { totals, ..Self::default() }
+    }
+
+    /// Takes in what was read at executions.
+    pub fn capture(&mut self, world: &mut World, captured: impl Iterator<Item = Captured>) {
+        for captured in captured {
+            let exec = (captured.pid, captured.time_ns);
+            let Some(argv) = argv(captured, world) else { continue };
+            if let Some(process) = world.table.get_mut(exec.0).filter(|process| process.life.exec == Some(exec)) {
+                apply(process, &argv);
+            }
+            // Rows that wait for it, children born meanwhile, or the execution itself, which is still to be told.
+            self.argvs.insert(exec, argv);
+        }
+    }
+
+    /// Takes in a batch.
+    pub fn hear(&mut self, world: &mut World, batch: &Batch, telling: &mut Telling<'_>) {
+        self.totals = batch.totals;
+        self.offsets = batch.offsets;
+        for record in &batch.records {
+            if record.is_process {
+                self.wholes.insert(record.id, *record)
+            } else {
+                self.tasks.insert(record.id, *record)
+            };
+        }
+        for event in &batch.events {
+            match event.what {
+                What::Fork { parent, child } if child.task == child.pid => self.fork(world, event, parent, child.pid, telling),
+                What::Fork { child, .. } => self.clone_task(world, event, child, telling),
+                What::Exec(task) => self.exec(world, event, task, telling),
+                What::Exit { task, code, parent, .. } => self.exit(world, event, task, code, parent, telling),
+                What::Comm(task, name) => self.comm(world, event, task, name, telling),
+                What::Uid(task, ids) => {
+                    if task.task == task.pid {
+                        if let Some(process) = world.table.get_mut(task.pid) {
+                            process.facts.owner = Reading::Known(ids[1]);
+                        }
+                        world.ask_user(ids[1]);
+                    }
+                    self.tell(world, event, EventKind::Uid, task, Info::Ids(ids), telling);
+                }
+                What::Gid(task, ids) => self.tell(world, event, EventKind::Gid, task, Info::Ids(ids), telling),
+                What::Sid(task) => {
+                    if let Some(process) = world.table.get_mut(task.pid) {
+                        process.stat.session = task.pid.into();
+                        process.stat.pgrp = task.pid.into();
+                        process.stat.tty_nr = 0;
+                        process.life.concerns_others = true;
+                    }
+                    self.tell(world, event, EventKind::Sid, task, Info::Session(task.pid), telling);
+                }
+                What::Ptrace(task, tracer) => {
+                    let info = if tracer.task == 0 { Info::Detach } else { Info::Attach(tracer.pid) };
+                    self.tell(world, event, EventKind::Ptrace, task, info, telling);
+                }
+                What::Core(task) => self.tell(world, event, EventKind::Core, task, Info::Signal(None), telling),
+                What::Acknowledged(_) | What::Unknown(_) => {}
+            }
+        }
+        if batch.gap {
+            // Whoever forked or cloned may have done so unheard: its first task's end is no longer sure to be its own.
+            for process in world.table.iter_mut_from(0) {
+                process.life.many = true;
+                process.life.concerns_others = true;
+            }
+        }
+    }
+
+    /// Whether somebody is dying.
+    #[must_use]
+    pub const fn waits(&self) -> bool {
+        !self.dying.is_empty()
+    }
+
+    /// Ends what belongs to the time before this flush.
+    pub fn flush(&mut self, world: &mut World, telling: &mut Telling<'_>) {
+        for pid in std::mem::take(&mut self.dying) {
+            self.bury(world, pid, telling);
+        }
+    }
+
+    /// Forgets what nobody can ask for any more; once a second is enough.
+    pub fn age(&mut self) {
+        self.argvs.age();
+        // A record comes with its exit event or before it. What is left here after a while had its event lost.
+        const STRAYS: usize = 10_000;
+        if self.tasks.len() > STRAYS {
+            self.tasks.clear();
+        }
+        if self.wholes.len() > STRAYS {
+            self.wholes.clear();
+        }
+    }
+
+    fn unix_ns(&self, event: &Event) -> i64 {
+        self.offsets.wall.saturating_add_unsigned(event.time_ns)
+    }
+
+    const fn boot_ns(&self, event: &Event) -> u64 {
+        event.time_ns.saturating_add(self.offsets.boot)
+    }
+
+    fn fork(&mut self, world: &mut World, event: &Event, parent: Task, pid: u32, telling: &mut Telling<'_>) {
+        let born_ns = self.boot_ns(event);
+        let start = born_ns / (1_000_000_000 / world.machine.hz.max(1)).max(1);
+        self.buried.remove(&pid);
+        let mut life = Life { born_ns: Some(born_ns), sources: Sources::CONNECTOR, tasks: 1, ..Life::default() };
+        if let Some(bearer) = world.table.get_mut(parent.pid) {
+            bearer.life.concerns_others = true;
+            resolve(bearer, &self.argvs);
+            life.parent = Some(bearer.id);
+            life.pcomm = Some(Arc::clone(&bearer.comm));
+            life.exec = bearer.life.exec;
+            life.sources = life.sources.and(Sources::INHERITED);
+        } else {
+            life.parent = Some(Identity { pid: parent.pid, start: 0 });
+        }
+        match world.table.get_mut(pid) {
+            // It was listed before its birth was told.
+            Some(known) if known.started_at(start) || (known.is_read() && known.stat.start.abs_diff(start) <= 1) => {
+                let tasks = known.life.tasks;
+                known.life = Life { tasks, many: known.life.many || tasks > 1, exec: None, ..life };
+            }
+            known => {
+                if known.is_some() {
+                    // Its end was lost: somebody else has its pid now.
+                    self.bury_unseen(world, pid, telling);
+                }
+                let id = Identity { pid, start };
+                let mut process = Process::born(id, world.table.get(parent.pid), life);
+                process.stat.ppid = parent.pid;
+                world.table.insert(process);
+            }
+        }
+        self.tell(world, event, EventKind::Fork, Task { task: pid, pid }, Info::None, telling);
+    }
+
+    fn clone_task(&self, world: &mut World, event: &Event, child: Task, telling: &mut Telling<'_>) {
+        if let Some(process) = world.table.get_mut(child.pid) {
+            process.life.many = true;
+            process.life.tasks = process.life.tasks.saturating_add(1);
+        }
+        self.tell(world, event, EventKind::Clone, child, Info::None, telling);
+    }
+
+    fn exec(&self, world: &mut World, event: &Event, task: Task, telling: &mut Telling<'_>) {
+        let exec = (task.pid, event.time_ns);
+        if let Some(process) = world.table.get_mut(task.pid) {
+            process.facts.cmd = Reading::Unread;
+            process.facts.exe = Reading::Unread;
+            process.facts.program = Reading::Unread;
+            process.facts.said = 0;
+            process.cmd_read_ns = 0;
+            // The next reading shows the new address: that it changed is no news.
+            process.stat.arg_start = 0;
+            process.stat.flags &= !PF_KTHREAD;
+            process.life.exec = Some(exec);
+            process.life.sources = process.life.sources.without(Sources::ARGUMENTS);
+            // All other tasks are gone, whenever they tell it.
+            process.life.tasks = 1;
+            resolve(process, &self.argvs);
+        }
+        self.tell(world, event, EventKind::Exec, task, Info::None, telling);
+    }
+
+    fn comm(&self, world: &mut World, event: &Event, task: Task, name: [u8; 16], telling: &mut Telling<'_>) {
+        let new: Arc<[u8]> = name.split(|byte| *byte == 0).next().unwrap_or_default().into();
+        let mut old = None;
+        if task.task == task.pid
+            && let Some(process) = world.table.get_mut(task.pid)
+        {
+            let before = std::mem::replace(&mut process.comm, Arc::clone(&new));
+            // Of an exec whose name was not read the name before is another program's.
+            old = process.life.exec.is_none().then_some(before);
+            if process.life.exec.is_none() && !matches!(process.facts.exe, Reading::Known(_) | Reading::Unread) {
+                process.facts.program = super::world::program(process);
+            }
+        }
+        self.tell(world, event, EventKind::Comm, task, Info::Renamed(old, new), telling);
+    }
+
+    fn exit(&mut self, world: &mut World, event: &Event, task: Task, code: u32, parent: Option<Task>, telling: &mut Telling<'_>) {
+        let record = self.tasks.remove(&task.task);
+        let Some(process) = world.table.get_mut(task.pid) else {
+            self.stranger(world, event, task, code, parent, record.as_ref(), telling);
+            return;
+        };
+        if let Some(record) = &record {
+            process.life.account.add(record);
+        }
+        process.life.tasks = process.life.tasks.saturating_sub(1);
+        if task.task == task.pid {
+            process.life.first_code = Some(code);
+        }
+        if process.life.dying.is_none() {
+            let last = match record.as_ref().and_then(Record::is_last) {
+                Some(last) => last,
+                None if !process.life.many => task.task == task.pid,
+                None => is_gone(world, task.pid),
+            };
+            if !last {
+                self.tell(world, event, EventKind::ThreadExit, task, Info::None, telling);
+                return;
+            }
+        }
+        let Some(process) = world.table.get_mut(task.pid) else { return };
+        if let (Some(record), false) = (&record, process.life.many) {
+            // The name of the only task is the process's, exactly as it was.
+            if *process.comm != *record.name() {
+                process.comm = record.name().into();
+            }
+        }
+        // Of a whole that ends together all tasks have the same status; of one whose first task ended before, its own counts
+        // unless a later one ended everything.
+        let (_, before) = process.life.dying.unwrap_or((0, 0));
+        let status = [code, before, process.life.first_code.unwrap_or(0)].into_iter().find(|status| *status != 0).unwrap_or(0);
+        process.life.dying = Some((event.time_ns, status));
+        let waits = process.life.many && process.life.tasks > 0;
+        telling.events.ended(process, Status(status));
+        self.tell_end(world, event, task.pid, Info::End(Status(status)), telling);
+        if waits {
+            if !self.dying.contains(&task.pid) {
+                self.dying.push(task.pid);
+            }
+        } else {
+            self.bury(world, task.pid, telling);
+        }
+    }
+
+    /// One row for a death, however many of its tasks tell theirs after it.
+    fn tell_end(&self, world: &World, event: &Event, pid: u32, info: Info, telling: &mut Telling<'_>) {
+        if !self.dying.contains(&pid) {
+            self.tell(world, event, EventKind::Exit, Task { task: pid, pid }, info, telling);
+        }
+    }
+
+    /// Takes a process that is dying out of the table.
+    fn bury(&mut self, world: &mut World, pid: u32, telling: &mut Telling<'_>) {
+        self.dying.retain(|dying| *dying != pid);
+        let Some(mut process) = world.remove(pid) else { return };
+        if process.life.many {
+            self.buried.insert(pid);
+        }
+        if let Some(whole) = self.wholes.remove(&pid) {
+            process.life.account.add(&whole);
+        }
+        resolve(&mut process, &self.argvs);
+        let Some((time_ns, status)) = process.life.dying else { return };
+        let end = End {
+            unix_ns: self.offsets.wall.saturating_add_unsigned(time_ns),
+            boot_ns: time_ns.saturating_add(self.offsets.boot),
+            status: Some(Status(status)),
+        };
+        telling.exits.add(Obituary::of(&process, end, world.machine.hz));
+    }
+
+    /// Takes a process out of the table whose end nobody told.
+    fn bury_unseen(&mut self, world: &mut World, pid: u32, telling: &mut Telling<'_>) {
+        if let Some(process) = world.remove(pid) {
+            self.unseen(world, &process, telling);
+        }
+    }
+
+    /// The obituary of a process whose end nobody told.
+    pub fn unseen(&mut self, world: &World, process: &Process, telling: &mut Telling<'_>) {
+        self.buried.insert(process.id.pid);
+        let offsets = Offsets::now();
+        let now_ns = crate::source::clock::monotonic_ns();
+        let end = End {
+            unix_ns: offsets.wall.saturating_add_unsigned(now_ns),
+            boot_ns: now_ns.saturating_add(offsets.boot),
+            status: process.life.dying.map(|(_, status)| Status(status)),
+        };
+        let mut obituary = Obituary::of(process, end, world.machine.hz);
+        obituary.sources = obituary.sources.and(Sources::SAMPLE);
+        telling.exits.add(obituary);
+    }
+
+    /// Somebody ended whom the table does not hold.
+    #[expect(clippy::too_many_arguments, reason = "an event, what it says, and where to tell it")]
+    fn stranger(
+        &mut self,
+        world: &World,
+        event: &Event,
+        task: Task,
+        code: u32,
+        parent: Option<Task>,
+        record: Option<&Record>,
+        telling: &mut Telling<'_>,
+    ) {
+        let is_process = record.and_then(Record::is_last).unwrap_or(task.task == task.pid);
+        if !is_process || self.buried.contains(&task.pid) {
+            self.wholes.remove(&task.pid);
+            return;
+        }
+        let status = Status(code);
+        let end = End { unix_ns: self.unix_ns(event), boot_ns: self.boot_ns(event), status: Some(status) };
+        let parent = parent.map(|parent| parent.pid);
+        telling.exits.add(Obituary::of_stranger(task.pid, parent, record, end, world.machine.hz));
+        self.tell_end(world, event, task.pid, Info::End(status), telling);
+    }
+
+    fn tell(&self, world: &World, event: &Event, kind: EventKind, task: Task, info: Info, telling: &mut Telling<'_>) {
+        if !telling.events.takes(kind) {
+            return;
+        }
+        let process = world.table.get(task.pid);
+        let parent = process.and_then(|process| world.table.get(process.stat.ppid));
+        let mut happening = Happening::new(kind, task, info, process, parent);
+        happening.unix_ns = self.unix_ns(event);
+        let born = process.map(|process| {
+            process.life.born_ns.unwrap_or_else(|| process.id.start.saturating_mul(1_000_000_000 / world.machine.hz.max(1)))
+        });
+        happening.duration_ns = born.map(|born| self.boot_ns(event).saturating_sub(born));
+        telling.events.add(happening);
+    }
+}
+
+/// What was read at an execution as it may be recorded; nothing where the process was gone.
+fn argv(captured: Captured, world: &World) -> Option<Argv> {
+    if matches!((&captured.cmd, &captured.exe), (Err(ReadError::Vanished), Err(_))) {
+        return None;
+    }
+    let (said, cmd) = match captured.cmd {
+        Ok(cmd) => {
+            let (said, cmd) = super::world::recordable(cmd, &world.scrubber);
+            (said, cmd)
+        }
+        Err(ReadError::Vanished) => (0, Reading::Unread),
+        Err(error) => (0, Reading::from_read(Err(error))),
+    };
+    let exe: Reading<Arc<[u8]>> = match captured.exe {
+        Ok(exe) => Reading::Known(exe.into()),
+        Err(ReadError::Vanished) => Reading::Unread,
+        Err(error) => Reading::from_read(Err(error)),
+    };
+    let comm: Option<Arc<[u8]>> = captured.comm.map(Into::into);
+    let program = match (&exe, &comm) {
+        (Reading::Known(exe), _) => Reading::Known(super::facts::program_of(exe).into()),
+        (Reading::Refused, Some(comm)) => Reading::Known(Arc::clone(comm)),
+        _ => Reading::Unread,
+    };
+    Some(Argv { cmd, exe, program, comm, said })
+}
+
+/// Gives a process the arguments it waits for, if they came.
+fn resolve(process: &mut Process, argvs: &Argvs) {
+    if let Some(argv) = process.life.exec.and_then(|exec| argvs.get(exec)) {
+        let argv = argv.clone();
+        apply(process, &argv);
+    }
+}
+
+fn apply(process: &mut Process, argv: &Argv) {
+    process.facts.cmd = argv.cmd.clone();
+    process.facts.exe = argv.exe.clone();
+    process.facts.program = argv.program.clone();
+    process.facts.said = argv.said;
+    process.cmd_read_ns = crate::source::clock::monotonic_ns();
+    if let Some(comm) = &argv.comm {
+        process.comm = Arc::clone(comm);
+    }
+    if argv.cmd.known().is_some() {
+        process.life.sources = process.life.sources.and(Sources::ARGUMENTS);
+    }
+    process.life.exec = None;
+}
+
+/// Whether no task of a process is left but one that waits to be reaped.
+fn is_gone(world: &World, pid: u32) -> bool {
+    let mut buffer = [0; 2048];
+    let read = match world.table.get(pid).and_then(|process| process.kept.as_ref()) {
+        Some(kept) => read_at_start(kept, &mut buffer),
+        None => world.proc.open_stat(pid).and_then(|fd| read_at_start(&fd, &mut buffer)),
+    };
+    match read {
+        Ok(length) => stat::parse(&buffer[..length]).is_some_and(|(stat, _)| stat.is_zombie() && stat.num_threads <= 1),
+        Err(ReadError::Vanished) => true,
+        // It cannot be read now: the round finds out.
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,290 @@
+//! The streams that hear: `events` and `exits`, from the event sockets to what is handed to the journal.
+//!
+//! It holds the threads that listen, the lifecycle that turns what they hear into changes of the table, and the rows between two
+//! flushes. The loop says when.
+
+use std::sync::Arc;
+
+use super::capture::Capture;
+use super::drain::{Batch, Drain, Totals};
+use super::facts::Reading;
+use super::life::Sources;
+use super::lifecycle::{Lifecycle, Telling};
+use super::obituary::{Obituary, Used};
+use super::samplers::events::{self, Events};
+use super::samplers::exits::{self, Exits};
+use super::world::World;
+use crate::record::alive::Alive;
+use crate::record::flush::Flush;
+use crate::record::ledger::{Facts, Note, NoteKind};
+use crate::record::moment::Moment;
+use crate::record::schema::Columns;
+use crate::record::stream::Stream;
+use crate::source::clock::Wall;
+
+/// Rows that a writer refused and that wait for it, of each stream.
+const KEPT: usize = 50_000;
+
+/// What a batch told besides its events.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// Something is missing: the table must be brought back in line.
+    pub gap: bool,
+    /// For every live segment.
+    pub notes: Vec<Note>,
+}
+
+/// The streams that hear.
+#[derive(Debug)]
+pub struct Recorder {
+    drain: Option<Drain>,
+    capture: Option<Capture>,
+    /// What is missing and why, for a note.
+    deaf: Option<(&'static str, String)>,
+    lifecycle: Lifecycle,
+    events: Events,
+    exits: Exits,
+    /// For the next flush of each stream.
+    notes: Vec<Note>,
+    /// What a writer refused, in order.
+    refused: Vec<Flush>,
+    /// Rows that found no room there.
+    dropped: [u64; 2],
+    told: Totals,
+    said_stuck: bool,
+}
+
+impl Recorder {
+    /// With the threads that listen, or with what is missing.
+    #[must_use]
+    pub fn new(
+        sources: Option<(Drain, Capture)>,
+        deaf: Option<(&'static str, String)>,
+        events: Option<events::Selection>,
+        exits: Option<exits::Selection>,
+    ) -> Self {
+        let (drain, capture) = sources.unzip();
+        let lifecycle = Lifecycle::new(drain.as_ref().map(Drain::begun).unwrap_or_default());
+        Self {
+            drain,
+            capture,
+            deaf,
+            lifecycle,
+            events: Events::new(events),
+            exits: Exits::new(exits),
+            notes: Vec::new(),
+            refused: Vec::new(),
+            dropped: [0; 2],
+            told: Totals::default(),
+            said_stuck: false,
+        }
+    }
+
+    /// Takes other orders.
+    pub fn select(&mut self, events: Option<events::Selection>, exits: Option<exits::Selection>) {
+        self.events.select(events);
+        self.exits.select(exits);
+    }
+
+    /// Whether any of the two streams is written.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.events.columns().is_some() || self.exits.columns().is_some()
+    }
+
+    /// Says at the start what is missing.
+    pub fn begin(&mut self, now: Moment) {
+        if let Some((what, why)) = &self.deaf {
+            self.notes.push(Note::new(now, NoteKind::Degraded).with("what", what).with("why", why));
+        }
+    }
+
+    /// Obituaries of those who lived when the recorder before this one stopped, and live no more.
+    pub fn remember(&mut self, world: &World, past: Vec<Alive>) {
+        let now_ns = Wall::unix_ns();
+        for alive in past {
+            // The identity of either may be an event's stamp: one tick off.
+            if world.table.get(alive.id.pid).is_some_and(|process| process.id.start.abs_diff(alive.id.start) <= 1) {
+                continue;
+            }
+            self.exits.add(Obituary {
+                unix_ns: now_ns,
+                pid: alive.id.pid,
+                start: Some(alive.id.start),
+                ppid: Some(alive.ppid),
+                pstart: None,
+                pcomm: None,
+                owner: alive.uid.map_or(Reading::Absent, Reading::Known),
+                program: alive.program.map_or(Reading::Absent, Reading::Known),
+                unit: Reading::Absent,
+                status: None,
+                lifetime_ns: None,
+                used: Used::default(),
+                sources: Sources::SAMPLE,
+                cmd: Reading::Absent,
+                exec: None,
+                comm: Arc::from(&b""[..]),
+                is_kthread: false,
+            });
+        }
+    }
+
+    /// Takes in a batch.
+    pub fn hear(&mut self, world: &mut World, batch: &Batch, wall: &mut Wall) -> Heard {
+        self.take_arguments(world);
+        let mut telling = Telling { events: &mut self.events, exits: &mut self.exits };
+        self.lifecycle.hear(world, batch, &mut telling);
+        if let Some(drain) = &self.drain {
+            drain.taken(batch);
+        }
+        let mut heard = Heard { gap: batch.gap, notes: Vec::new() };
+        let lost = batch.totals.lost - self.told.lost;
+        let records = batch.totals.records_lost - self.told.records_lost;
+        // While it goes on, one note a reckoning says it; the first at once.
+        if batch.gap && (self.told.lost == 0 || batch.reckoned) && lost + records > 0 {
+            let now = wall.now();
+            tracing::warn!(target: "observer", "{lost} events and {records} exit records were lost: the kernel's buffers or ours were full. The table is brought back in line; whose end nobody heard gets an obituary without it.");
+            heard.notes.push(Note::new(now, NoteKind::Loss).with("events", lost).with("records", records));
+            self.told = batch.totals;
+        } else if batch.gap && batch.reckoned && lost == 0 {
+            heard.notes.push(Note::new(wall.now(), NoteKind::Loss).with("births", batch.totals.missing()));
+        }
+        if batch.relistened {
+            tracing::warn!(target: "observer", "Events had stopped though processes were born: somebody told the kernel to stop telling. They were asked for again.");
+            heard.notes.push(Note::new(wall.now(), NoteKind::Relisten));
+        }
+        self.notes.extend(heard.notes.iter().cloned());
+        heard
+    }
+
+    fn take_arguments(&mut self, world: &mut World) {
+        if let Some(capture) = &self.capture {
+            self.lifecycle.capture(world, capture.take());
+            let stuck = capture.is_stuck();
+            if stuck && !self.said_stuck {
+                tracing::warn!(target: "observer", "A process keeps the reader of command lines waiting: until it answers, those of short-lived processes are not known.");
+            }
+            self.said_stuck = stuck;
+        }
+    }
+
+    /// Asks for the kernel's own count of births; `false` where nobody listens.
+    #[must_use]
+    pub fn reckon(&self) -> bool {
+        if let Some(drain) = &self.drain {
+            drain.reckon();
+        }
+        self.drain.is_some()
+    }
+
+    /// The table was brought back in line; whether that should be done once more.
+    pub const fn resynced(&mut self) -> bool {
+        self.lifecycle.resync += 1;
+        self.lifecycle.resync % 2 == 1
+    }
+
+    /// Buries those whom a round found gone.
+    pub fn unseen(&mut self, world: &mut World) {
+        for process in std::mem::take(&mut world.unseen) {
+            let mut telling = Telling { events: &mut self.events, exits: &mut self.exits };
+            self.lifecycle.unseen(world, &process, &mut telling);
+        }
+    }
+
+    /// Whether anything waits to be flushed.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        !self.events.is_empty() || !self.exits.is_empty() || !self.refused.is_empty() || self.lifecycle.waits()
+    }
+
+    /// What is to be handed on, with a tick where one is due.
+    pub fn flush(&mut self, world: &mut World, facts: &Arc<Facts>, wall: &mut Wall, tick: Option<Moment>, now: Moment) -> Vec<Flush> {
+        self.take_arguments(world);
+        let mut telling = Telling { events: &mut self.events, exits: &mut self.exits };
+        self.lifecycle.flush(world, &mut telling);
+        let mut flushes = std::mem::take(&mut self.refused);
+        let notes = std::mem::take(&mut self.notes);
+        let argvs = &self.lifecycle.argvs;
+        // At a stop there is no later flush.
+        let all = self.drain.is_none();
+        let mut ticks = [None, None];
+        if tick.is_some() {
+            ticks = [Some(self.fields()), Some(self.fields())];
+            if let [Some(events), Some(exits)] = &mut ticks {
+                self.events.tick(events);
+                self.exits.tick(exits);
+            }
+        }
+        let [events_tick, exits_tick] = ticks;
+        let due = tick.unwrap_or(now);
+        let flush = |stream, columns: &Columns, rows, tick| Flush {
+            stream,
+            facts: Arc::clone(facts),
+            columns: columns.clone(),
+            due,
+            rows,
+            tick,
+            notes: notes.clone(),
+        };
+        if let Some(columns) = self.events.columns().cloned() {
+            let rows = self.events.rows(argvs, &world.names, &world.terminals, wall, all);
+            flushes.push(flush(Stream::Events, &columns, rows, events_tick));
+        }
+        if let Some(columns) = self.exits.columns().cloned() {
+            let rows = self.exits.rows(argvs, &world.names, wall, all);
+            flushes.push(flush(Stream::Exits, &columns, rows, exits_tick));
+        }
+        flushes.retain(|flush| !flush.rows.is_empty() || flush.tick.is_some() || !flush.notes.is_empty());
+        for (at, stream) in [Stream::Events, Stream::Exits].into_iter().enumerate() {
+            if let Some(flush) = flushes.iter_mut().find(|flush| flush.stream == stream && self.dropped[at] > 0) {
+                flush.notes.push(Note::new(now, NoteKind::Gap).with("rows", self.dropped[at]).with("why", "queue"));
+                self.dropped[at] = 0;
+            }
+        }
+        self.lifecycle.age();
+        flushes
+    }
+
+    /// A writer that is behind did not take this: it is offered again, unless too much waits already.
+    pub fn refused(&mut self, flush: Flush) {
+        let at = usize::from(flush.stream == Stream::Exits);
+        let waiting: usize = self.refused.iter().filter(|refused| refused.stream == flush.stream).map(|refused| refused.rows.len()).sum();
+        if waiting + flush.rows.len() > KEPT || self.refused.len() >= 64 {
+            let lives = flush.rows.len() as u64;
+            self.dropped[at] += lives;
+            tracing::warn!(target: "observer", "{lives} rows of stream {} were dropped: the writer is behind.", flush.stream);
+        } else {
+            self.refused.push(flush);
+        }
+    }
+
+    /// The threads end; what they took last is in the inbox.
+    pub fn stop(&mut self) {
+        self.drain = None;
+        self.capture = None;
+    }
+
+    /// The kernel's count of births at the last reckoning, once nobody listens any more.
+    #[must_use]
+    pub fn last_count(&self) -> Option<u64> {
+        if self.drain.is_none() { self.lifecycle.totals.processes } else { None }
+    }
+
+    /// What both streams state at each tick.
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let totals = self.lifecycle.totals;
+        let hears = self.deaf.as_ref().is_none_or(|(what, _)| *what != "events");
+        let known = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
+        let heard = |count: u64| known(hears.then_some(count));
+        vec![
+            ("births", heard(totals.births)),
+            ("deaths", heard(totals.deaths)),
+            ("processes", known(totals.processes)),
+            ("births_kernel", known(totals.births_kernel)),
+            ("lost", heard(totals.lost)),
+            ("resync", self.lifecycle.resync.to_string()),
+            ("events", heard(totals.events)),
+            ("records_lost", heard(totals.records_lost)),
+        ]
+    }
+}
