@@ -36,12 +36,11 @@ impl<'a> Row<'a> {
         let (mut rest, last) = (self.line, self.columns.len().checked_sub(1)?);
         for (at, name) in self.columns.iter().enumerate() {
             let wanted = *name == column;
-            if at == last && *name == "cmd" {
-                // One space, then free text: what was read stands before it, so one more is part of the text.
-                let text = rest.strip_prefix(' ').unwrap_or(rest);
-                return wanted.then_some(text).filter(|text| *text != "-" && *text != "?");
-            }
             rest = rest.trim_start_matches(' ');
+            if at == last && *name == "cmd" {
+                // Free text; it never begins with a space, which would stand there escaped.
+                return wanted.then_some(rest).filter(|text| *text != "-" && *text != "?");
+            }
             let end = rest.find(' ').unwrap_or(rest.len());
             let (value, after) = rest.split_at(end);
             if wanted {

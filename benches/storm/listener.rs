@@ -32,8 +32,8 @@ const DATA: usize = 52;
 /// PROC_EVENT_NONE (an acknowledgement), PROC_EVENT_EXEC.
 const ACKNOWLEDGED: u32 = 0;
 const EXEC: u32 = 2;
-/// The kernel charges 832 bytes for an event: room for 300 000, a second and a half of the fastest storm.
-const BUFFER: i32 = 256 << 20;
+/// The kernel doubles it and charges 832 bytes for an event: room for 300 000, a second and a half of the fastest storm.
+const BUFFER: i32 = 128 << 20;
 
 /// Now, on the clock of the events.
 pub(crate) fn now_ns() -> u64 {

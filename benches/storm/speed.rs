@@ -31,7 +31,7 @@ struct Account {
     folded: u64,
     /// Microseconds of CPU per child.
     cpu: Vec<f64>,
-    /// Children a second with psmond and without, and the share kept.
+    /// Children a second with psmond, without (two for each with), and the share kept.
     speed: Vec<f64>,
     alone: Vec<f64>,
     kept: Vec<f64>,
@@ -56,17 +56,20 @@ impl Account {
         self.missing += children.cast_signed() - lives.cast_signed();
         self.folded += folded;
         self.cpu.push(watched.cpu.as_secs_f64() * 1e6 / children as f64);
-        let alone = f64::midpoint(beside[0].a_second(), beside[1].a_second());
+        let alone = beside.map(Storm::a_second);
         self.speed.push(watched.storm.a_second());
-        self.alone.push(alone);
-        self.kept.push(watched.storm.a_second() / alone);
+        self.alone.extend(alone);
+        self.kept.push(watched.storm.a_second() / f64::midpoint(alone[0], alone[1]));
         self.peak_mb = self.peak_mb.max(watched.peak_mb);
         Ok(())
     }
 
+    /// The speeds behind a share: where those without psmond are far apart, others used the machine.
     fn speeds(&self) -> String {
-        let middle = |values: &[f64]| median(values.to_vec()).unwrap_or_default();
-        format!("{:.0} children a second, {:.0} without psmond", middle(&self.speed), middle(&self.alone))
+        let least = self.alone.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = self.alone.iter().copied().fold(0.0, f64::max);
+        let own = median(self.speed.clone()).unwrap_or_default();
+        format!("{own:.0} children a second, without psmond {least:.0} to {most:.0}")
     }
 
     fn completeness(&self, table: &mut Table, name: &str) {
