@@ -130,8 +130,8 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(kind) = Kind::from_args(&args)? {
-        return kind.be().map(|()| ExitCode::SUCCESS);
+    if let Some((kind, worker)) = Kind::from_args(&args)? {
+        return kind.be(worker).map(|()| ExitCode::SUCCESS);
     }
     if args.first().is_some_and(|arg| arg == meter::LAUNCH) {
         return meter::launch(&args[1..]).map(|()| ExitCode::SUCCESS);

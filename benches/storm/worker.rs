@@ -68,7 +68,7 @@ impl Worker {
             .arg(meter::LAUNCH)
             .arg(group.unwrap_or(Path::new("-")))
             .arg(&exe)
-            .args(kind.args())
+            .args(kind.args(number))
             .env_clear()
             .stdin(input)
             .stdout(File::create(&out)?)
@@ -122,7 +122,7 @@ impl Drop for Worker {
 }
 
 impl Kind {
-    fn args(&self) -> Vec<String> {
+    fn args(&self, worker: usize) -> Vec<String> {
         let ms = |length: &Duration| length.as_millis().to_string();
         let path = |path: &Path| path.to_string_lossy().into_owned();
         let own = match self {
@@ -134,19 +134,19 @@ impl Kind {
             Kind::Old(count) => vec!["old".to_owned(), count.to_string()],
             Kind::Touch => vec!["touch".to_owned(), "0".to_owned()],
         };
-        [WORKER.to_owned()].into_iter().chain(own).collect()
+        [WORKER.to_owned(), worker.to_string()].into_iter().chain(own).collect()
     }
 
-    /// The reverse of [`Kind::args`]; none when the arguments are not a worker's.
-    pub(crate) fn from_args(args: &[String]) -> Result<Option<Kind>> {
-        let [first, kind, number, rest @ ..] = args else { return Ok(None) };
+    /// The reverse of [`Kind::args`], with the number of the worker; none when the arguments are not a worker's.
+    pub(crate) fn from_args(args: &[String]) -> Result<Option<(Kind, usize)>> {
+        let [first, worker, kind, number, rest @ ..] = args else { return Ok(None) };
         if first != WORKER {
             return Ok(None);
         }
         let number = number.parse()?;
         let length = Duration::from_millis(number);
         let program = || rest.first().map(PathBuf::from).context("no program");
-        Ok(Some(match kind.as_str() {
+        let kind = match kind.as_str() {
             "vfork" => Kind::Vfork(length),
             "fork" => Kind::Fork(length),
             "fork-exec" => Kind::ForkExec(length, program()?),
@@ -155,7 +155,8 @@ impl Kind {
             "old" => Kind::Old(number),
             "touch" => Kind::Touch,
             other => bail!("no such worker: {other}"),
-        }))
+        };
+        Ok(Some((kind, worker.parse()?)))
     }
 
     /// How long a worker of this kind may take on a busy machine.
@@ -169,8 +170,13 @@ impl Kind {
         work + Duration::from_secs(30)
     }
 
-    /// The life of a worker.
-    pub(crate) fn be(self) -> Result<()> {
+    /// The life of the worker of this number.
+    pub(crate) fn be(self, worker: usize) -> Result<()> {
+        if matches!(self, Kind::Vfork(_) | Kind::Fork(_) | Kind::ForkExec(..)) {
+            // A child born on the other CPU, which must be woken for it, makes a storm a third as fast, and as the scheduler likes.
+            let cpus = sys::cpus()?;
+            sys::pin(cpus[worker % cpus.len()])?;
+        }
         let begin = Instant::now();
         let mut out = BufWriter::new(stdout().lock());
         let mut children = 0_u64;
