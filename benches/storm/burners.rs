@@ -1,14 +1,15 @@
 //! The CPU of the dead, beside what the kernel told their parents (`wait4(2)`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::accounts::Accountant;
 use crate::psmond::{Psmond, Setup, Way};
 use crate::speed::EACH_ITS_ROW;
 use crate::table::{NONE, Table, Target};
-use crate::worker::{Kind, WAYS, Worker};
+use crate::worker::{Kind, WAYS, Way as Burning, Worker};
 use crate::{Bench, Storm, say};
 
 /// Per cent of the truth.
@@ -22,7 +23,24 @@ impl Bench {
         let half = self.seconds * 100;
         say("cpu: short lives");
         let watched = self.watched(EACH_ITS_ROW, Way::Plain, &[Kind::Burn(half), Kind::Burn(half)])?;
-        close(table, "cpu", &watched.storm, &watched.logs)
+        close(table, "cpu", &watched.storm, &watched.logs)?;
+        say("cpu: a plain listener of taskstats");
+        match self.told_by_taskstats(half / 2) {
+            Ok(percent) => {
+                table.add("cpu:   told to a plain listener of taskstats, %", percent).note("what can be known, in a storm of its own")
+            }
+            Err(error) => table.add("cpu:   told to a plain listener of taskstats, %", None).note(format!("{error:#}")),
+        };
+        crate::stopped()
+    }
+
+    fn told_by_taskstats(&self, count: u64) -> Result<f64> {
+        let accountant = Accountant::start()?;
+        let storm = self.storm(&[Kind::Burn(count), Kind::Burn(count)], None)?;
+        let accounts = accountant.stop()?;
+        let each = || storm.reports.iter().flat_map(|report| &report.each);
+        let told: u64 = each().filter_map(|(pid, _)| accounts.get(pid)).sum();
+        Ok(told as f64 / each().map(|(_, ns)| ns).sum::<u64>() as f64 * 100.0)
     }
 
     pub(crate) fn old_lives(&self, table: &mut Table) -> Result<()> {
@@ -49,10 +67,10 @@ fn close(table: &mut Table, name: &str, storm: &Storm, logs: &crate::journal::Lo
     })?;
     let mut missing = 0;
     // What is true and what was told, in each way of burning.
-    let mut sums = [(0.0, 0.0); WAYS.len()];
+    let mut sums: BTreeMap<Burning, (f64, f64)> = BTreeMap::new();
     for report in &storm.reports {
         for (number, (pid, ns)) in report.each.iter().enumerate() {
-            let sum = &mut sums[number % WAYS.len()];
+            let sum = sums.entry(WAYS[number % WAYS.len()]).or_default();
             sum.0 += Duration::from_nanos(*ns).as_secs_f64();
             // Pids come round again; the rows stand in the order of the deaths.
             match told.get_mut(&(report.worker, *pid)).filter(|rows| !rows.is_empty()).map(|rows| rows.remove(0)) {
@@ -61,9 +79,8 @@ fn close(table: &mut Table, name: &str, storm: &Storm, logs: &crate::journal::Lo
             }
         }
     }
-    let (truth, known) = sums.iter().fold((0.0, 0.0), |all, one| (all.0 + one.0, all.1 + one.1));
-    let ways: Vec<String> =
-        WAYS.iter().zip(sums).filter(|(_, sum)| sum.0 > 0.0).map(|(way, sum)| format!("{way:?} {:.2}", sum.1 / sum.0 * 100.0)).collect();
+    let (truth, known) = sums.values().fold((0.0, 0.0), |all, one| (all.0 + one.0, all.1 + one.1));
+    let ways: Vec<String> = sums.iter().map(|(way, sum)| format!("{way:?} {:.2}", sum.1 / sum.0 * 100.0)).collect();
     table.add(format!("{name}: lives without cpu_s"), f64::from(missing)).target(NONE).note(format!("of {}", storm.children()));
     table
         .add(format!("{name}: CPU told, % of what wait4 told"), (truth > 0.0).then(|| known / truth * 100.0))

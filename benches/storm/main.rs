@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 #![expect(clippy::print_stderr, reason = "and says on the way what it is doing")]
 
+mod accounts;
 mod burners;
 mod exec;
 mod journal;

@@ -209,8 +209,7 @@ impl Kind {
             }
             Kind::Burn(count) => {
                 for number in 0..count {
-                    // 7919 is prime: all of 1 to 20 ms in every way of burning.
-                    let work = Duration::from_millis(1 + number * 7919 % 20);
+                    let work = Way::work(number);
                     let pid = sys::fork(|| Way::of(number).live(work))?;
                     writeln!(out, "child {pid} {}", sys::wait_for(pid)?)?;
                 }
@@ -226,7 +225,7 @@ impl Kind {
                         let _ = burnt.write_all(b"x");
                         // Until the benchmark closes the other end.
                         let _ = stdin().read(&mut [0]);
-                        way.live(Duration::from_millis(1 + number * 7919 % 20));
+                        way.live(Way::work(number));
                     })?);
                 }
                 drop(burnt);
@@ -254,13 +253,14 @@ impl Kind {
 }
 
 /// In turn, by the number of the child.
-pub(crate) const WAYS: [Way; 5] = [Way::Alone, Way::Threads, Way::Nobody, Way::NobodyThreads, Way::LeaderFirst];
+pub(crate) const WAYS: [Way; 8] =
+    [Way::Alone, Way::Threads, Way::Alone, Way::Nobody, Way::Alone, Way::NobodyThreads, Way::Alone, Way::LeaderFirst];
 
 /// How a burner uses its CPU: what an account of the dead can get wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Way {
     Alone,
-    /// Three threads that end before the process does.
+    /// In two threads that end before the process does.
     Threads,
     /// As another user than the one it was born as.
     Nobody,
@@ -273,6 +273,11 @@ pub(crate) enum Way {
 impl Way {
     fn of(number: u64) -> Self {
         WAYS[number as usize % WAYS.len()]
+    }
+
+    /// All of 1 to 20 ms in every way.
+    fn work(number: u64) -> Duration {
+        Duration::from_millis(1 + number / WAYS.len() as u64 % 20)
     }
 
     fn has_threads(self) -> bool {
@@ -310,7 +315,7 @@ impl Way {
 
 fn burn_in_threads(work: Duration) {
     let threads: Vec<_> =
-        (0..3).filter_map(|_| std::thread::Builder::new().spawn(move || burn(ClockId::ThreadCPUTime, work / 3)).ok()).collect();
+        (0..2).filter_map(|_| std::thread::Builder::new().spawn(move || burn(ClockId::ThreadCPUTime, work / 2)).ok()).collect();
     for thread in threads {
         let _ = thread.join();
     }
