@@ -140,7 +140,7 @@ pub(crate) fn launch(args: &[String]) -> Result<()> {
 }
 
 /// The directory of the group this process is in, for a controller of version 1, or for version 2 if it is empty.
-fn own_group(controller: &str) -> Result<Option<PathBuf>> {
+pub(crate) fn own_group(controller: &str) -> Result<Option<PathBuf>> {
     let listed = |list: &str| list.split(',').any(|name| name == controller);
     let groups = read(Path::new("/proc/self/cgroup"))?;
     let own = groups.lines().find_map(|line| {
