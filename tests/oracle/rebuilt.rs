@@ -66,6 +66,7 @@ pub fn ticks(segments: &[Segment]) -> Vec<Rebuilt> {
 /// What of a rebuilt table differs by more than a threshold from what was there before and after its tick.
 /// `earlier` is the reading at the tick before: for what others change of a process, which shows once it runs.
 pub fn check(rebuilt: &Rebuilt, own_pid: u32, earlier: Option<&Reading>, before: &Reading, after: &Reading) -> Vec<String> {
+    let rebuilt = &named_as_seen(rebuilt, before, after);
     let mut wrong = Vec::new();
     let shown = |id: &Id, seen: &Seen| id.0 != i64::from(own_pid) && !seen.kthread;
     for (id, seen) in &before.all {
@@ -95,6 +96,13 @@ pub fn check(rebuilt: &Rebuilt, own_pid: u32, earlier: Option<&Reading>, before:
         }
     }
     wrong
+}
+
+/// The identity of a process known first from its birth's event has the event's stamp: its start may be one tick off.
+fn named_as_seen(rebuilt: &Rebuilt, before: &Reading, after: &Reading) -> Rebuilt {
+    let seen = |id: &Id| before.all.contains_key(id) || after.all.contains_key(id);
+    let name = |id: Id| [id, (id.0, id.1 - 1), (id.0, id.1 + 1)].into_iter().find(seen).unwrap_or(id);
+    Rebuilt { rows: rebuilt.rows.iter().map(|(id, row)| (name(*id), row.clone())).collect(), ..rebuilt.clone() }
 }
 
 fn values(row: &Row, past: &Seen, before: &Seen, after: &Seen) -> Vec<String> {

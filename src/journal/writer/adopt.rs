@@ -29,7 +29,8 @@ impl Writer {
             Restored::Missing => {}
             Restored::Damaged(why) => {
                 tracing::warn!(target: "journal", "{} cannot be used: {why}. Numbers go on from the newest segments; what was alive before is not known.", state::NAME);
-                self.pending.push(Note::new(self.wall.now(), NoteKind::Degraded).with("what", state::NAME).with("why", why));
+                let now = self.wall.now();
+                self.expect(Note::new(now, NoteKind::Degraded).with("what", state::NAME).with("why", why));
             }
         }
         for stream in Stream::ALL {

@@ -8,6 +8,7 @@ use super::work::Work;
 use crate::journal::encode;
 use crate::journal::plan::{Event, Gap, Tally};
 use crate::record::flush::Flush;
+use crate::record::ledger::Note;
 use crate::record::moment::Moment;
 use crate::record::stream::Stream;
 
@@ -39,16 +40,17 @@ impl Writer {
             let own = flush.tick.as_deref().unwrap_or_default();
             encode::flush_fields(tally.n, own, self.ledger(tally.seq, tally.shed))
         });
+        let pending: Vec<Note> = self.pending_of(stream).cloned().collect();
         let Some(live) = self.live.get_mut(&stream) else {
             // It could not be opened: the flush is lost as on a full disk.
-            self.keep_notes(notes);
+            self.keep_notes(stream, notes);
             self.failed(stream, flush.due, true);
             return;
         };
         let mut out = std::mem::take(&mut self.buffer);
         out.clear();
         out.extend_from_slice(&live.header);
-        for note in self.pending.iter().chain(&notes) {
+        for note in pending.iter().chain(&notes) {
             live.format.note(stream, note, &mut out);
         }
         if !shed {
@@ -67,11 +69,12 @@ impl Writer {
         let bytes = self.give_back(out);
         match written {
             Ok(()) => {
-                self.pending.clear();
+                self.said(stream);
+                self.spread(stream, &notes);
                 self.written(stream, bytes, began.elapsed());
             }
             Err(error) => {
-                self.keep_notes(notes);
+                self.keep_notes(stream, notes);
                 self.disk_trouble(&error.to_string());
                 self.failed(stream, flush.due, empty);
             }
@@ -101,7 +104,7 @@ impl Writer {
             }
             Err(why) => {
                 let since = work.head().map_or(due, |head| head.due);
-                self.keep_notes(work.take_notes());
+                self.keep_notes(stream, work.take_notes());
                 self.disk_trouble(&why);
                 self.failed(stream, since, false);
                 false

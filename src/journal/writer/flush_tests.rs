@@ -27,7 +27,7 @@ use crate::source::clock::Wall;
 const STREAM: Stream = Stream::Exits;
 
 fn settings(format: Format) -> Settings {
-    let keeping = Keeping { sync: Duration::from_secs(30), keep_days: 14, compress_after_days: 1, min_free: 0, shares: BTreeMap::new() };
+    let keeping = Keeping { sync: Duration::from_secs(30), keep_days: 14, compress_after_days: 1, min_free: 0, shares: BTreeMap::from([(STREAM, u64::MAX)]) };
     Settings { format, thresholds: BTreeMap::new(), keeping }
 }
 
@@ -111,7 +111,7 @@ fn rows_and_ticks_come_back_and_are_whole() {
     for format in [Format::Text, Format::Json] {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = start(dir.path(), format);
-        writer.pending.push(Note::new(after(0), NoteKind::Start));
+        writer.expect(Note::new(after(0), NoteKind::Start));
         writer.flush(flush(0, 0, true));
         writer.flush(flush(1, 2, false));
         let whole = fs::metadata(dir.path().join("exits.log")).unwrap().len();

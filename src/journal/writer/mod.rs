@@ -177,7 +177,7 @@ impl Journal {
         let mut writer = Writer::new(directory, settings, boot_id, own_log, full_wanted, busy_of_thread)?;
         let thread = thread::Builder::new().name("writer".to_owned()).stack_size(512 * 1024).spawn(move || {
             writer.adopt();
-            writer.pending.push(note);
+            writer.expect(note);
             writer.run(&inbox, &for_queue);
         })?;
         Ok(Self { items, queued, busy, thread: Some(thread) })

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::live::Live;
+use super::notes::Waiting;
 use super::work::Work;
 use super::{Busy, Item, Reload, SLOW, Settings};
 use crate::journal::archive::Archivist;
@@ -39,7 +40,7 @@ pub(super) struct Writer {
     /// Where stream `exits` stood at the census.
     pub(super) counted_at: Option<Position>,
     /// Notes that no live segment has taken yet.
-    pub(super) pending: Vec<Note>,
+    pub(super) pending: Vec<Waiting>,
     pub(super) wall: Wall,
     pub(super) began: Instant,
     pub(super) prev_write: Duration,
@@ -100,7 +101,7 @@ impl Writer {
                     self.census = census;
                     self.counted_at = self.position(Stream::Exits);
                 }
-                Ok(Item::Note(note)) => self.note(note),
+                Ok(Item::Note(note)) => self.note(&note),
                 Ok(Item::Reload(reload)) => self.reload(*reload),
                 Ok(Item::Stop(note)) => {
                     self.stop(note);
@@ -118,7 +119,7 @@ impl Writer {
 
     pub(super) fn stop(&mut self, note: Note) {
         self.end_all();
-        self.note(note.with("alive", self.census.alive.len()));
+        self.note(&note.with("alive", self.census.alive.len()));
         self.flush_notes();
         self.sync();
         self.save_state();
@@ -217,7 +218,7 @@ impl Writer {
                     }
                 }
                 Action::Drop { stream } => {
-                    self.keep_notes(work.take_notes());
+                    self.keep_notes(stream, work.take_notes());
                     tracing::warn!(target: "journal", "A sample of stream {stream} was dropped: a segment, or what follows a gap, begins with a full one. That is asked for.");
                 }
                 Action::WantFull { .. } => self.full_wanted.store(true, Ordering::Relaxed),
@@ -308,7 +309,7 @@ impl Writer {
         if took >= SLOW {
             tracing::warn!(target: "journal", "The disk took {took:?} for a {what}.");
             let now = self.wall.now();
-            self.note(Note::new(now, NoteKind::SlowDisk).with("what", what).with("took_ms", took.as_millis()));
+            self.note(&Note::new(now, NoteKind::SlowDisk).with("what", what).with("took_ms", took.as_millis()));
         }
     }
 
@@ -333,7 +334,7 @@ impl Writer {
         let Reload { settings, directory, note, done } = reload;
         self.plan.decide(Event::Keeping(settings.keeping.clone()));
         self.settings = settings;
-        self.note(note);
+        self.note(&note);
         if let Some(directory) = directory {
             self.end_all();
             self.sync();

@@ -8,7 +8,7 @@ use super::work::Work;
 use crate::journal::changes::News;
 use crate::journal::encode::{self, Ledger};
 use crate::journal::plan::{Event, Gap};
-use crate::record::ledger::NoteKind;
+use crate::record::ledger::{Note, NoteKind};
 use crate::record::sample::Sample;
 use crate::record::stream::Stream;
 
@@ -31,16 +31,17 @@ impl Writer {
             notes.push(gap_note(sample.due, &gap));
         }
         let ledger = self.ledger(seq, 0);
+        let pending: Vec<Note> = self.pending_of(stream).cloned().collect();
         let Some(live) = self.live.get_mut(&stream) else {
             // It could not be opened: the sample is lost as on a full disk.
-            self.keep_notes(notes);
+            self.keep_notes(stream, notes);
             self.failed(stream, sample.due, true);
             return;
         };
         let mut out = std::mem::take(&mut self.buffer);
         out.clear();
         out.extend_from_slice(&live.header);
-        for note in self.pending.iter().chain(&notes) {
+        for note in pending.iter().chain(&notes) {
             live.format.note(stream, note, &mut out);
         }
         let news = live.changes.news(sample);
@@ -58,11 +59,12 @@ impl Writer {
         let bytes = self.give_back(out);
         match written {
             Ok(()) => {
-                self.pending.clear();
+                self.said(stream);
+                self.spread(stream, &notes);
                 self.written(stream, bytes, began.elapsed());
             }
             Err(error) => {
-                self.keep_notes(notes);
+                self.keep_notes(stream, notes);
                 self.disk_trouble(&error.to_string());
                 self.failed(stream, sample.due, empty);
             }
