@@ -180,7 +180,7 @@ fn a_reader_that_goes_away_or_a_full_disk_is_no_panic() {
 
 /// A journal of three segments: `ps-DATE.log`, `ps-DATE.2.log` and `ps.log`. None if a day ended in between.
 fn three_segments(format: &str) -> (Place, [String; 3]) {
-    let place = Place::new("");
+    let place = Place::of_ps("");
     for columns in ["pid,user,cmd", "pid,rss,cmd", "pid,cmd"] {
         let mut command = place.command();
         command.args(["-o", columns, "--format", format]);
@@ -308,7 +308,7 @@ fn verify_reads_compressed_segments_and_takes_nothing_for_proof() {
 
 #[test]
 fn config_is_shown_checked_and_refused() {
-    let place = Place::new("keep_days = 3\n");
+    let place = Place::of_ps("keep_days = 3\n");
     let config = place.config();
     let config = config.to_str().unwrap();
     let effective = run(&["config", "--effective", "-c", config]);

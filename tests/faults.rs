@@ -62,7 +62,7 @@ fn a_full_disk_costs_whole_samples_and_the_gap_is_noted() {
     if !is_root("a_full_disk_costs_whole_samples_and_the_gap_is_noted") {
         return;
     }
-    let place = Place::new("");
+    let place = Place::of_ps("");
     let _mount = Mount::tmpfs(place.logs(), "size=256k");
     let mut recorder = place.start();
     place.wait_for_ticks(2);
@@ -95,7 +95,7 @@ fn a_start_on_a_full_disk_waits_for_room() {
     if !is_root("a_start_on_a_full_disk_waits_for_room") {
         return;
     }
-    let place = Place::new("");
+    let place = Place::of_ps("");
     let _mount = Mount::tmpfs(place.logs(), "size=128k");
     fill(&place.logs());
     let mut recorder = place.start();
@@ -122,7 +122,7 @@ fn a_torn_tail_is_marked_when_there_is_room_for_the_mark() {
     if !is_root("a_torn_tail_is_marked_when_there_is_room_for_the_mark") {
         return;
     }
-    let place = Place::new("");
+    let place = Place::of_ps("");
     let _mount = Mount::tmpfs(place.logs(), "size=256k");
     let recorder = place.start();
     place.wait_for_ticks(2);
@@ -152,7 +152,7 @@ fn a_torn_tail_is_marked_when_there_is_room_for_the_mark() {
 
 #[test]
 fn a_missing_directory_is_made_and_the_environment_overrides_the_file() {
-    let place = Place::new("ps:interval = \"1h\"\n");
+    let place = Place::of_ps("ps:interval = \"1h\"\n");
     let elsewhere = place.root.path().join("a/b/logs");
     let mut command = place.command();
     command.env("PSMON_LOG_DIR", &elsewhere).env("PSMON_PS_INTERVAL", "1s").env("PSMON_PS_INTERVALL", "2s");
@@ -175,7 +175,7 @@ fn a_directory_that_cannot_be_written_is_told_with_the_mend() {
     if !is_root(test) || !has(test, "setpriv") {
         return;
     }
-    let place = Place::new("");
+    let place = Place::of_ps("");
     std::fs::create_dir(place.logs()).unwrap();
     // Named on the command line: taken at its word, and refused.
     let mut command = as_nobody(&place);
@@ -299,7 +299,7 @@ fn random(limit: u32) -> u32 {
 
 #[test]
 fn kill_9_at_any_moment_leaves_a_journal_that_is_gone_on_with() {
-    let place = Place::new("ps:changes = false\n");
+    let place = Place::of_ps("ps:changes = false\n");
     for _ in 0..20 {
         let recorder = place.start();
         std::thread::sleep(Duration::from_millis(u64::from(random(1500))));
@@ -322,7 +322,7 @@ fn kill_9_in_the_middle_of_a_write_leaves_a_tail_that_is_marked() {
         return;
     }
     // A limit on the size of files cuts a write short where it stands, and the next one kills: SIGXFSZ.
-    let place = Place::new("ps:changes = false\n");
+    let place = Place::of_ps("ps:changes = false\n");
     let _crowd: Vec<Victim> = (0..20).map(|_| Victim::spawn(Command::new("sleep").arg("1006"))).collect();
     let mut command = Command::new("prlimit");
     command.arg("--fsize=20000").arg(common::psmond()).arg("-c").arg(place.config());

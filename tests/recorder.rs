@@ -227,7 +227,7 @@ fn a_torn_tail_is_marked_and_recording_goes_on_in_the_same_file() {
         b"#tick 2026-11-20T00:00:00.000+00:00 seq=9 crc=00000000\n",
         b"\xff\n\n\n",
     ] {
-        let place = Place::new("");
+        let place = Place::of_ps("");
         let recorder = place.start();
         place.wait_for_ticks(2);
         recorder.kill();

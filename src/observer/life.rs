@@ -161,6 +161,12 @@ pub struct Life {
     pub first_code: Option<u32>,
     /// Its last task was told to have ended, others are still on their way out: when, and with which status.
     pub dying: Option<(u64, u32)>,
+    /// Its obituary is written; it stays in the table for as long as it waits to be reaped.
+    pub ended: bool,
+    /// It was a zombie when first it was seen: its death is older than the recorder, unless an event tells otherwise.
+    pub was_zombie: bool,
+    /// What readers were asked before its last execution is of the program before.
+    pub distrusts: bool,
     /// What its ended tasks used.
     pub account: Account,
     /// It was not there at the last look, and its end was not told.

@@ -18,7 +18,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::capture::Captured;
 use super::drain::{Batch, Offsets, Totals};
-use super::facts::Reading;
+use super::facts::{Reading, Wants};
 use super::life::{Exec, Life, Sources};
 use super::obituary::{End, Obituary, Status};
 use super::samplers::events::{Events, Happening, Info};
@@ -256,10 +256,8 @@ impl Lifecycle {
     fn exec(&self, world: &mut World, event: &Event, task: Task, telling: &mut Telling<'_>) {
         let exec = (task.pid, event.time_ns);
         if let Some(process) = world.table.get_mut(task.pid) {
-            process.facts.cmd = Reading::Unread;
-            process.facts.exe = Reading::Unread;
-            process.facts.program = Reading::Unread;
-            process.facts.said = 0;
+            // What is being read of it at this moment may be of the program before.
+            process.life.distrusts |= process.asked.has(Wants::CMD) || process.asked.has(Wants::EXE);
             process.cmd_read_ns = 0;
             // The next reading shows the new address: that it changed is no news.
             process.stat.arg_start = 0;
@@ -295,6 +293,10 @@ impl Lifecycle {
             self.stranger(world, event, task, code, parent, record.as_ref(), telling);
             return;
         };
+        if process.life.ended {
+            // One of the tasks that nobody waited for any longer.
+            return;
+        }
         if let Some(record) = &record {
             process.life.account.add(record);
         }
@@ -344,29 +346,39 @@ impl Lifecycle {
         }
     }
 
-    /// Takes a process that is dying out of the table.
+    /// Writes the obituary of a process that is dying. One that was shown or looked at stays in the table until it is reaped,
+    /// which no event tells; of one that nobody looked at only the pid is kept for a look at the next round.
     fn bury(&mut self, world: &mut World, pid: u32, telling: &mut Telling<'_>) {
         self.dying.retain(|dying| *dying != pid);
-        let Some(mut process) = world.remove(pid) else { return };
-        if process.life.many {
-            self.buried.insert(pid);
-        }
+        let hz = world.machine.hz;
+        let Some(process) = world.table.get_mut(pid) else { return };
         if let Some(whole) = self.wholes.remove(&pid) {
             process.life.account.add(&whole);
         }
-        resolve(&mut process, &self.argvs);
+        resolve(process, &self.argvs);
         let Some((time_ns, status)) = process.life.dying else { return };
         let end = End {
             unix_ns: self.offsets.wall.saturating_add_unsigned(time_ns),
             boot_ns: time_ns.saturating_add(self.offsets.boot),
             status: Some(Status(status)),
         };
-        telling.exits.add(Obituary::of(&process, end, world.machine.hz));
+        telling.exits.add(Obituary::of(process, end, hz));
+        process.life.ended = true;
+        let (many, read) = (process.life.many, process.is_read());
+        world.ended_now(pid);
+        if !read {
+            world.remove(pid);
+            if many {
+                self.buried.insert(pid);
+            }
+        }
     }
 
     /// Takes a process out of the table whose end nobody told.
     fn bury_unseen(&mut self, world: &mut World, pid: u32, telling: &mut Telling<'_>) {
-        if let Some(process) = world.remove(pid) {
+        if let Some(process) = world.remove(pid)
+            && !process.life.ended
+        {
             self.unseen(world, &process, telling);
         }
     }

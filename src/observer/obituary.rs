@@ -163,7 +163,7 @@ impl Obituary {
         } else if process.is_read() {
             sources = sources.and(Sources::SAMPLE);
         }
-        let mut facts = process.facts.inherited();
+        let mut facts = process.facts_to_tell();
         if process.stat.is_kthread() {
             facts.program = Reading::Absent;
         } else if facts.program.known().is_none() && life.exec.is_none() {

@@ -157,7 +157,8 @@ impl Recorder {
         heard
     }
 
-    fn take_arguments(&mut self, world: &mut World) {
+    /// Takes what was read at executions.
+    pub fn take_arguments(&mut self, world: &mut World) {
         if let Some(capture) = &self.capture {
             self.lifecycle.capture(world, capture.take());
             let stuck = capture.is_stuck();

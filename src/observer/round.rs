@@ -93,6 +93,7 @@ impl Round {
         for pid in std::mem::take(&mut round.pids) {
             round.discover(world, pid);
         }
+        round.look_for_zombies(world);
         round.read = began.elapsed();
         Ok(round)
     }
@@ -139,11 +140,30 @@ impl Round {
 
     /// A process is not there. Where events tell of ends, its own may be on its way: only who is missed twice was lost.
     fn miss(&self, world: &mut World, pid: u32) {
-        if self.hears && world.table.get_mut(pid).is_some_and(|process| !std::mem::replace(&mut process.life.missing, true)) {
+        // An obituary is written once: who has one was a zombie until now.
+        if self.hears
+            && let Some(process) = world.table.get_mut(pid).filter(|process| !process.life.ended && !process.life.was_zombie)
+            && !std::mem::replace(&mut process.life.missing, true)
+        {
             return;
         }
-        if let Some(process) = world.remove(pid) {
+        if let Some(process) = world.remove(pid)
+            && !process.life.ended
+            && !process.life.was_zombie
+        {
             world.unseen.push(process);
+        }
+    }
+
+    /// Who was born and ended since the last round, and was not reaped, is a zombie that nobody has seen.
+    fn look_for_zombies(&mut self, world: &mut World) {
+        for pid in std::mem::take(&mut world.dead) {
+            if world.table.get(pid).is_none() && clock::process_cpu_ns(pid).is_some() {
+                self.discover(world, pid);
+                if let Some(process) = world.table.get_mut(pid).filter(|process| process.stat.is_zombie()) {
+                    process.life.ended = true;
+                }
+            }
         }
     }
 
@@ -188,6 +208,7 @@ impl Round {
             self.want(Wants::BASE, &mut process);
         }
         process.life.many = process.stat.num_threads > 1 || world.hears;
+        process.life.was_zombie = process.stat.is_zombie() && process.stat.num_threads <= 1;
         if let Some(before) = world.remove(pid) {
             world.unseen.push(before);
         }
@@ -220,10 +241,16 @@ impl Round {
         if process.facts.cgroup.known().is_none() {
             wants |= Wants::CGROUP;
         }
-        if stat.is_kthread() || stat.is_zombie() {
+        if process.life.exec.is_some() {
+            process.facts = process.facts_to_tell();
+        }
+        if stat.is_kthread() {
             process.facts.cmd = Reading::Absent;
             process.facts.exe = Reading::Absent;
             process.facts.program = program(process);
+        } else if stat.is_zombie() {
+            // Its obituary is about to be written: what was known of it stays.
+            wants = Wants::NONE;
         } else if process.facts.cmd.known().is_none() || process.facts.exe.known().is_none() {
             wants |= Wants::CMD | Wants::EXE;
         }
@@ -390,7 +417,15 @@ impl Round {
         let became_zombie = stat.is_zombie() && !process.stat.is_zombie();
         // Events say when there was one; what capture could not read then is read now.
         let exec = if self.hears {
-            matches!(process.facts.cmd, Reading::Unread) && process.late.is_empty()
+            let unread = matches!(process.facts.cmd, Reading::Unread);
+            if process.life.exec.is_some() {
+                // What is shown is of the program before; what it is now must be read, or is said to be unknown.
+                process.facts.cmd = Reading::Unread;
+                process.facts.exe = Reading::Unread;
+                process.facts.program = Reading::Unread;
+                process.facts.said = 0;
+            }
+            (unread || process.life.exec.is_some()) && process.late.is_empty()
         } else {
             renamed || stat.arg_start != process.stat.arg_start
         };
@@ -411,7 +446,10 @@ impl Round {
         }
         if stat.is_zombie() || stat.is_kthread() {
             if became_zombie {
-                process.facts.cmd = Reading::Absent;
+                // Where its end is told, what was known of it stays for its obituary.
+                if !self.hears {
+                    process.facts.cmd = Reading::Absent;
+                }
                 self.parents.insert(process.id.pid);
             }
             if self.everyone {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::facts::{Facts, Wants};
+use super::facts::{Facts, Reading, Wants};
 use super::life::Life;
 use super::shown::Shown;
 use crate::record::identity::Identity;
@@ -90,7 +90,7 @@ impl Process {
         let mut process = Self::new(Stat { pid: id.pid, start: id.start, num_threads: 1, ..stat }, b"", None);
         if let Some(parent) = parent {
             process.comm = Arc::clone(&parent.comm);
-            process.facts = parent.facts.inherited();
+            process.facts = parent.facts_to_tell();
         }
         process.life = life;
         process
@@ -131,6 +131,17 @@ impl Process {
     #[must_use]
     pub const fn is_known(&self) -> bool {
         self.id.start != 0 || self.stat.state != 0
+    }
+
+    /// Its facts as events and obituaries may tell them. A sample goes on showing those of the program before until those of the
+    /// new one have come or were given up: the execution may be younger than the tick.
+    #[must_use]
+    pub fn facts_to_tell(&self) -> Facts {
+        let facts = self.facts.inherited();
+        if self.life.exec.is_none() {
+            return facts;
+        }
+        Facts { cmd: Reading::Unread, exe: Reading::Unread, program: Reading::Unread, said: 0, ..facts }
     }
 
     /// Whether its counters were ever read.

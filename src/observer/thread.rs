@@ -249,7 +249,7 @@ impl Loop {
         let facts = Arc::new(read_facts(&world, &mut wall));
         let sampler = PsSampler::new(orders.selection.clone());
         world.details = sampler.needs();
-        let mut new = Self {
+        Self {
             world,
             recorder,
             flush_due: None,
@@ -274,9 +274,7 @@ impl Loop {
             notes: Vec::new(),
             reloads: Vec::new(),
             stop: false,
-        };
-        new.ticks = new.schedule_of_ticks();
-        new
+        }
     }
 
     fn run(mut self, past: Vec<Alive>) {
@@ -294,6 +292,8 @@ impl Loop {
         let now = self.wall.now();
         self.recorder.begin(now);
         self.flush(Some(now));
+        // Only now: the first look at a large machine takes longer than a tick, and time must not go back.
+        self.ticks = self.schedule_of_ticks();
         while !self.stop {
             let now_ns = Wall::unix_ns();
             let tick = schedule.as_mut().and_then(|schedule| schedule.take(now_ns));
@@ -492,6 +492,7 @@ impl Loop {
         let mut touched = std::mem::take(&mut round.touched);
         self.await_readers(&mut touched, PATIENCE.min(interval / 2));
         round.touched = touched;
+        self.recorder.take_arguments(&mut self.world);
         self.say_what_is_refused(due, &mut notes);
         let made = self.sampler.rows(&mut self.world, &mut round, full);
         let mut counts = made.counts;
@@ -594,12 +595,14 @@ impl Loop {
     fn census(&mut self) {
         self.last_census = Some(Instant::now());
         let stat = self.world.proc.read("stat").unwrap_or_default();
-        let alive = self.world.table.iter().filter(|process| process.is_known()).map(|process| Alive {
-            id: process.id,
-            ppid: process.stat.ppid,
-            uid: process.facts.owner.known().copied(),
-            program: process.facts.program.known().cloned(),
-        });
+        let alive = self.world.table.iter().filter(|process| process.is_known() && !process.life.ended && !process.life.was_zombie).map(
+            |process| Alive {
+                id: process.id,
+                ppid: process.stat.ppid,
+                uid: process.facts.owner.known().copied(),
+                program: process.facts.program.known().cloned(),
+            },
+        );
         // After the last event was heard its own count is the true one: whoever is born now is nobody's.
         let processes = self.recorder.last_count().or_else(|| host::processes(&stat));
         let census = Census { alive: alive.collect(), processes };

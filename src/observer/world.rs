@@ -1,5 +1,6 @@
 //! All that the observer knows, and how it takes in what the readers brought.
 
+use std::collections::VecDeque;
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,9 @@ const RECLAIM_EVERY: Duration = Duration::from_secs(60);
 
 /// How often at most a process that does not answer is named in psmond.log.
 const SAY_LATE_EVERY: Duration = Duration::from_secs(10);
+
+/// Ended processes that the next round looks for as zombies.
+const DEAD: usize = 4096;
 
 /// All that the observer knows: the kernel's files, the table, and what it takes to fill it.
 #[derive(Debug)]
@@ -50,6 +54,8 @@ pub struct World {
     pub hears: bool,
     /// Who ended since the last round, and whether it was shown by the ps sampler.
     pub ended: Vec<(Identity, bool)>,
+    /// Who ended before anybody looked at it: one that its parent has not reaped is a zombie of which no event told.
+    pub dead: VecDeque<u32>,
     /// Who ended since and has left children or a session behind.
     pub parents: FxHashSet<u32>,
     /// Processes whose end nobody told: a round found them gone.
@@ -77,6 +83,7 @@ impl World {
             swap: false,
             hears: false,
             ended: Vec::new(),
+            dead: VecDeque::new(),
             parents: FxHashSet::default(),
             unseen: Vec::new(),
             last_round_ns: 0,
@@ -98,6 +105,21 @@ impl World {
             self.parents.insert(pid);
         }
         Some(process)
+    }
+
+    /// A process ended; whether it was reaped no event tells.
+    pub(super) fn ended_now(&mut self, pid: u32) {
+        let Some(process) = self.table.get(pid) else { return };
+        if process.life.concerns_others {
+            self.parents.insert(pid);
+        }
+        if !process.is_read() {
+            // Of a storm the youngest: a zombie among the others is found by the next list.
+            if self.dead.len() >= DEAD {
+                self.dead.pop_front();
+            }
+            self.dead.push_back(pid);
+        }
     }
 
     /// Sees to it that a user has a name.
@@ -165,6 +187,12 @@ impl World {
             return false;
         }
         process.asked = process.asked.without(wants);
+        let mut got = got;
+        if std::mem::take(&mut process.life.distrusts)
+            && let Some(got) = &mut got
+        {
+            (got.cmd, got.exe) = (None, None);
+        }
         let Some(got) = got else {
             // One line stands for many: where every reader waits, all that were asked are late at once.
             if process.late.is_empty() && self.said_late.is_none_or(|at| at.elapsed() > SAY_LATE_EVERY) {

@@ -27,7 +27,13 @@ use crate::source::clock::Wall;
 const STREAM: Stream = Stream::Exits;
 
 fn settings(format: Format) -> Settings {
-    let keeping = Keeping { sync: Duration::from_secs(30), keep_days: 14, compress_after_days: 1, min_free: 0, shares: BTreeMap::from([(STREAM, u64::MAX)]) };
+    let keeping = Keeping {
+        sync: Duration::from_secs(30),
+        keep_days: 14,
+        compress_after_days: 1,
+        min_free: 0,
+        shares: BTreeMap::from([(STREAM, u64::MAX)]),
+    };
     Settings { format, thresholds: BTreeMap::new(), keeping }
 }
 

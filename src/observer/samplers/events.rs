@@ -104,11 +104,11 @@ impl Happening {
     /// To a process, where the table holds it.
     #[must_use]
     pub fn new(kind: EventKind, task: Task, info: Info, process: Option<&Process>, parent: Option<&Process>) -> Self {
-        let facts = process.map(|process| process.facts.inherited()).unwrap_or_default();
+        let facts = process.map(Process::facts_to_tell).unwrap_or_default();
         let absent = process.is_none();
         let known = |reading: Reading<Arc<[u8]>>| if absent { Reading::Absent } else { reading };
         let parent_cmd = parent.map_or(Reading::Absent, |parent| match &parent.facts.cmd {
-            Reading::Known(cmd) => Reading::Known(Arc::clone(cmd)),
+            Reading::Known(cmd) if parent.life.exec.is_none() => Reading::Known(Arc::clone(cmd)),
             _ => Reading::Known(Arc::new(Cmd::Comm(parent.comm.as_ref().into()))),
         });
         Self {
