@@ -4,6 +4,8 @@
 //! everything: as soon as that shows, the socket is closed and drain tells of executions instead. It asks for real-time priority
 //! and says what it got: the scheduler decides between reading 99 % and half of the command lines of a machine under load.
 //!
+//! Above some thousands of executions a second it collects them before it reads what is left.
+//!
 //! What it reads may wait for the target's mmap_lock. A target that never answers costs this thread; the observer then sees
 //! that it is stuck and does without, and later reads of such processes are the readers'.
 
@@ -13,20 +15,31 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::record::cmd::Cmd;
 use crate::source::bell::Bell;
 use crate::source::connector::{Connector, What};
-use crate::source::netlink::Inbox;
+use crate::source::netlink::{self, Inbox};
 use crate::source::procdir::Proc;
 use crate::source::sched::{self, Promptness};
 use crate::source::{ReadError, clock, cmdline};
 
 /// How long the acknowledgement of LISTEN is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Messages taken by one call: executions come one by one.
+const AT_ONCE: usize = 32;
+/// Above so many executions a second they are collected before they are read: reading each at once costs those who execute as
+/// much as the execution itself. Most are gone by then, and `sources` says so.
+const MANY_PER_S: u64 = 4000;
+/// How long they are collected.
+const COLLECT: Duration = Duration::from_millis(5);
+/// Over so long their number is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// Receive buffer.
+const BUFFER: usize = 4 << 20;
 /// What may wait for the observer.
 const QUEUE: usize = 100_000;
 /// A read that takes longer is not waited for.
@@ -151,6 +164,26 @@ impl Drop for Capture {
     }
 }
 
+/// How fast executions come.
+#[derive(Debug, Default)]
+struct Pace {
+    since: Option<Instant>,
+    count: u64,
+    is_fast: bool,
+}
+
+impl Pace {
+    fn count(&mut self, execs: u64) {
+        self.count += execs;
+        let now = Instant::now();
+        let elapsed = now.duration_since(*self.since.get_or_insert(now));
+        if elapsed >= LOOK {
+            self.is_fast = self.count * 1000 / u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1) > MANY_PER_S;
+            (self.since, self.count) = (Some(now), 0);
+        }
+    }
+}
+
 struct Capturing {
     proc: Arc<Proc>,
     shared: Arc<Shared>,
@@ -181,12 +214,17 @@ impl Capturing {
 
     /// Hears of executions until it is stopped, or until it shows that the kernel does not filter.
     fn listen(&self, connector: &Connector, filtered_since: u64) {
-        let mut inbox = Inbox::default();
+        let mut inbox = Inbox::new(AT_ONCE);
         let mut execs = Vec::new();
+        let mut pace = Pace::default();
+        let _ = netlink::enlarge(connector, BUFFER);
         while !self.shared.stop.load(Ordering::Acquire) {
             let mut both = [PollFd::new(connector, PollFlags::IN), PollFd::from_borrowed_fd(self.shared.bell.as_fd(), PollFlags::IN)];
             if poll(&mut both, None).is_err() {
                 continue;
+            }
+            if pace.is_fast {
+                thread::sleep(COLLECT);
             }
             loop {
                 let mut foreign = false;
@@ -195,6 +233,7 @@ impl Capturing {
                     What::Acknowledged(_) => {}
                     _ => foreign |= event.time_ns > filtered_since,
                 });
+                pace.count(execs.len() as u64);
                 for (pid, time_ns) in execs.drain(..) {
                     self.read(pid, time_ns);
                 }
@@ -238,7 +277,6 @@ impl Capturing {
 mod tests {
     use super::*;
     use std::path::Path;
-    use std::time::Instant;
 
     #[test]
     fn the_arguments_of_an_execution_are_read() {

@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const MANY_PER_S: u64 = 5000;
 /// How long they are collected.
 const COLLECT: Duration = Duration::from_millis(5);
+/// Messages taken by one call.
+const AT_ONCE: usize = 128;
 /// Events of one batch.
 const BATCH: usize = 16 * 1024;
 /// Bytes that may wait for the observer.
@@ -149,7 +151,7 @@ impl Ears {
 /// `processes` at a moment before and after which no birth was told: all events before it are thrown away, all after it
 /// counted. On a machine that never pauses the last reading is taken, with the births that may have fallen between.
 fn quiet_count(proc: &Proc, connector: &Connector) -> Option<u64> {
-    let mut inbox = Inbox::default();
+    let mut inbox = Inbox::new(AT_ONCE);
     let mut empty = || {
         let mut births = 0;
         loop {
@@ -236,7 +238,7 @@ impl Drain {
                 ears,
                 shared: for_thread,
                 bell: bell_of_thread,
-                inbox: Inbox::default(),
+                inbox: Inbox::new(AT_ONCE),
                 next: Vec::new(),
                 totals,
                 missing: 0,

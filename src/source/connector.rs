@@ -191,7 +191,7 @@ impl Connector {
         self.request(Operation::Listen, self.port, None)?;
         self.listening = true;
         let until = Instant::now() + patience;
-        let mut inbox = Inbox::default();
+        let mut inbox = Inbox::new(32);
         loop {
             let Some(left) = until.checked_duration_since(Instant::now()) else { return Err(ListenError::NotAcknowledged) };
             if !self.wait(left)? {
@@ -371,7 +371,7 @@ mod tests {
         child.wait().unwrap();
         let (mut forked, mut execed, mut exited) = (false, false, None);
         let until = Instant::now() + Duration::from_secs(20);
-        let mut inbox = Inbox::default();
+        let mut inbox = Inbox::new(32);
         while exited.is_none() && Instant::now() < until {
             connector.wait(Duration::from_secs(1)).unwrap();
             let _ = connector.receive(&mut inbox, |event| match event.what {
@@ -394,7 +394,7 @@ mod tests {
             }
         };
         connector.only_exec().unwrap();
-        let mut inbox = Inbox::default();
+        let mut inbox = Inbox::new(32);
         // What was on its way before the filter.
         while connector.receive(&mut inbox, |_| ()).unwrap() {}
         std::process::Command::new("true").status().unwrap();

@@ -367,7 +367,7 @@ mod tests {
         let pid = child.id();
         child.wait().unwrap();
         // A record is sent before its process can be waited for.
-        let (mut inbox, mut found) = (Inbox::default(), None);
+        let (mut inbox, mut found) = (Inbox::new(32), None);
         listener.receive(&mut inbox, |record| {
             if record.id == pid {
                 found = Some(record);
