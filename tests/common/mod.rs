@@ -149,11 +149,16 @@ impl Place {
 
     /// What all segments of ps say, the oldest first.
     pub fn all_ps(&self) -> Vec<Segment> {
+        self.all("ps")
+    }
+
+    /// What all segments of a stream say, the oldest first.
+    pub fn all(&self, stream: &str) -> Vec<Segment> {
         let mut names: Vec<Name> = psmon::journal::directory::list(&self.logs())
             .unwrap_or_default()
             .into_iter()
             .map(|found| found.name)
-            .filter(|name| name.stream == "ps")
+            .filter(|name| name.stream == stream)
             .collect();
         names.sort_by_key(|name| (name.date.is_none(), name.date, name.number));
         names.iter().map(|name| Segment::read(&self.logs(), name)).collect()
@@ -281,6 +286,14 @@ pub fn as_nobody(place: &Place) -> Command {
     command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]).arg(program).arg("-c").arg(place.config());
     command.env_remove("HOME").current_dir("/");
     command
+}
+
+impl Place {
+    /// Lets a user that owns nothing record here.
+    pub fn let_nobody_write(&self) {
+        std::fs::create_dir_all(self.logs()).unwrap();
+        std::os::unix::fs::chown(self.logs(), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
 }
 
 /// A file system mounted by the test; it is unmounted when dropped.
