@@ -17,7 +17,9 @@
 //!
 //! To follow one value, begin at `/proc/PID/stat`: `source::stat` parses it, `observer::table` keeps it,
 //! `observer::samplers::ps` makes a row of it, `journal::changes` decides whether that row says anything new,
-//! `journal::text` writes it, and `journal::reader` reads it back.
+//! `journal::text` writes it, and `journal::reader` reads it back. To follow an event, begin at `source::connector`: the thread
+//! of `observer::drain` takes it from the socket, `observer::lifecycle` changes the table by it and writes the obituary of
+//! whoever ended, `observer::samplers::{events, exits}` make rows, and `journal::writer` flushes them.
 
 pub mod cli;
 pub mod config;

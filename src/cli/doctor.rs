@@ -13,8 +13,9 @@ use crate::journal::lock;
 use crate::source::capability::Capability;
 use crate::source::connector::Connector;
 use crate::source::procdir::Proc;
-use crate::source::taskstats::Taskstats;
-use crate::source::{ReadError, clock, host, limits, mounts};
+use crate::source::sched::{self, Promptness};
+use crate::source::taskstats::{ExitListener, Taskstats};
+use crate::source::{ReadError, clock, host, limits, mounts, netlink};
 
 /// Looks at each kernel source and capability: is it here, what is lost without it, what mends it.
 #[derive(Debug, Args)]
@@ -110,7 +111,9 @@ fn kernel(proc: &Proc) -> Vec<Finding> {
             mend: "run psmond in the pid namespace whose processes it records, with its own /proc",
         },
         events(),
+        buffer(),
         accounting(),
+        promptness(),
         Finding {
             what: "births since boot",
             here: host::processes(&stat).is_some(),
@@ -150,18 +153,48 @@ fn events() -> Finding {
         what: "process events",
         here: listened.is_ok(),
         seen: listened.map_or_else(|error| error.to_string(), |_| "the kernel acknowledged a listener".to_owned()),
-        lost: "births and ends between two samples, as soon as psmond records events: until then nothing",
+        lost: "births and ends between two samples: they are found by comparing samples, and how a process ended is not known",
         mend: "run in the machine's first pid, user and network namespace; before Linux 6.6 give CAP_NET_ADMIN",
     }
 }
 
+/// How much the kernel would hold for psmond while it is busy.
+fn buffer() -> Finding {
+    /// Some twenty thousand events of 832 bytes each.
+    const ENOUGH: usize = 16 << 20;
+    let got = Connector::listen(Duration::from_secs(1)).map_err(|error| error.to_string());
+    let got = got.and_then(|connector| netlink::enlarge(&connector, ENOUGH).map_err(|error| error.to_string()));
+    Finding {
+        what: "event buffer",
+        here: matches!(got, Ok(bytes) if bytes >= ENOUGH),
+        seen: got.map_or_else(|error| error, |bytes| format!("{bytes} bytes, {} events", bytes / 832)),
+        lost: "events of bursts that are longer than the buffer; they are counted as lost",
+        mend: "give CAP_NET_ADMIN, as the packaged unit does, or raise net.core.rmem_max to 16777216",
+    }
+}
+
+/// How soon command lines are read at exec. Asked by a thread of its own, as capture asks.
+fn promptness() -> Finding {
+    let got = std::thread::spawn(sched::make_this_thread_prompt).join().unwrap_or(Promptness::Ordinary);
+    Finding {
+        what: "prompt reading at exec",
+        here: got == Promptness::RealTime,
+        seen: got.words().to_owned(),
+        lost: "command lines of processes that live for less than a millisecond, on a busy machine",
+        mend: "give CAP_SYS_NICE, as the packaged unit does; a cpu control group of version 1 refuses real-time even to root: run psmond in its root group",
+    }
+}
+
 fn accounting() -> Finding {
+    let (online, possible) = host::cpu_lists();
     let asked = Taskstats::open().and_then(|taskstats| taskstats.process(std::process::id()));
+    // Being told of ends is asked for apart, and refused apart.
+    let heard = asked.and_then(|record| ExitListener::open(&online, &possible, 1 << 16).map(|_| record));
     Finding {
         what: "exit accounting (taskstats)",
-        here: asked.is_ok(),
-        seen: asked.map_or_else(|error| error.to_string(), |record| format!("version {}", record.version)),
-        lost: "what processes used that lived between two samples, as soon as psmond records exits: until then nothing",
+        here: heard.is_ok(),
+        seen: heard.map_or_else(|error| error.to_string(), |record| format!("version {}, CPUs {online} of {possible}", record.version)),
+        lost: "what processes used that lived between two samples, and peak memory, io and switches of all that end",
         mend: "a kernel with CONFIG_TASKSTATS, CAP_NET_ADMIN, and the machine's first network namespace",
     }
 }

@@ -6,6 +6,9 @@
 //! * [`round`]: one tick's work on the table: who was born, who ended, who ran, what must be read again.
 //! * [`facts`]: what is known of a process besides its counters, and how it is asked for.
 //! * [`readers`]: the threads that do the reads which may wait for a target, each with a deadline.
+//! * [`drain`], [`capture`]: the threads that hear the kernel and read arguments at exec.
+//! * [`lifecycle`]: from events to the table, and to [`obituary`]; [`life`]: what a process is remembered by for that.
+//! * [`recorder`]: the streams that hear, from the threads to what is flushed.
 //! * [`names`]: names of users and groups.
 //! * [`schedule`]: when a tick is due.
 //! * [`samplers`]: rows from the table.

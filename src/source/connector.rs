@@ -411,6 +411,33 @@ mod tests {
         println!("{execs} executions, {others} other events");
     }
 
+    #[test]
+    fn what_another_process_sends_is_not_believed() {
+        let Ok(connector) = Connector::listen(Duration::from_secs(1)) else {
+            println!("SKIPPED: no process events here");
+            return;
+        };
+        let forger = Socket::new(NETLINK_CONNECTOR).unwrap();
+        let forged = message(2, &[0x7fff_fff1, 0x7fff_fff1]);
+        if forger.send_to(&forged, &SocketAddr::new(connector.port, 0), 0).is_err() {
+            println!("SKIPPED: only root may send to another's socket at all");
+            return;
+        }
+        std::process::Command::new("true").status().unwrap();
+        let (mut inbox, mut forgeries, mut execs) = (Inbox::new(32), 0, 0);
+        while execs == 0 {
+            assert!(connector.wait(Duration::from_secs(20)).unwrap());
+            connector
+                .receive(&mut inbox, |event| match event.what {
+                    What::Exec(task) if task.pid == 0x7fff_fff1 => forgeries += 1,
+                    What::Exec(_) => execs += 1,
+                    _ => {}
+                })
+                .unwrap();
+        }
+        assert_eq!(forgeries, 0);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
