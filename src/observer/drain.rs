@@ -85,9 +85,22 @@ impl Offsets {
     /// As they are now.
     #[must_use]
     pub fn now() -> Self {
-        let monotonic = clock::monotonic_ns();
-        let wall = Wall::unix_ns() - i64::try_from(monotonic).unwrap_or(i64::MAX);
-        Self { wall, boot: clock::boottime_ns().saturating_sub(clock::monotonic_ns()) }
+        let mut best = (u64::MAX, Self::default());
+        // Whoever is interrupted between two clocks reads them apart: of a few readings the quickest counts.
+        for _ in 0..4 {
+            let before = clock::monotonic_ns();
+            let (unix, boot) = (Wall::unix_ns(), clock::boottime_ns());
+            let took = clock::monotonic_ns().saturating_sub(before);
+            let middle = before + took / 2;
+            if took < best.0 {
+                let wall = unix - i64::try_from(middle).unwrap_or(i64::MAX);
+                best = (took, Self { wall, boot: boot.saturating_sub(middle) });
+            }
+            if took < 5_000 {
+                break;
+            }
+        }
+        best.1
     }
 }
 

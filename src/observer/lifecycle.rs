@@ -87,6 +87,8 @@ impl Argvs {
 pub struct Lifecycle {
     /// Records of tasks whose exit event is still to come.
     tasks: FxHashMap<u32, Record>,
+    /// Second records of an id: an execution gave it to another task, and that ended too before the first one's end was told.
+    again: Vec<Record>,
     /// Records of whole processes, likewise.
     wholes: FxHashMap<u32, Record>,
     /// What was read at executions.
@@ -128,10 +130,11 @@ impl Lifecycle {
         self.offsets = batch.offsets;
         for record in &batch.records {
             if record.is_process {
-                self.wholes.insert(record.id, *record)
-            } else {
-                self.tasks.insert(record.id, *record)
-            };
+                self.wholes.insert(record.id, *record);
+            } else if let Some(first) = self.tasks.insert(record.id, *record) {
+                self.tasks.insert(first.id, first);
+                self.again.push(*record);
+            }
         }
         for event in &batch.events {
             match event.what {
@@ -194,12 +197,21 @@ impl Lifecycle {
         self.argvs.age();
         // A record comes with its exit event or before it. What is left here after a while had its event lost.
         const STRAYS: usize = 10_000;
-        if self.tasks.len() > STRAYS {
+        if self.tasks.len() + self.again.len() > STRAYS {
             self.tasks.clear();
+            self.again.clear();
         }
         if self.wholes.len() > STRAYS {
             self.wholes.clear();
         }
+    }
+
+    fn record_of(&mut self, task: u32) -> Option<Record> {
+        let record = self.tasks.remove(&task)?;
+        if let Some(at) = self.again.iter().position(|again| again.id == task) {
+            self.tasks.insert(task, self.again.remove(at));
+        }
+        Some(record)
     }
 
     fn unix_ns(&self, event: &Event) -> i64 {
@@ -288,7 +300,7 @@ impl Lifecycle {
     }
 
     fn exit(&mut self, world: &mut World, event: &Event, task: Task, code: u32, parent: Option<Task>, telling: &mut Telling<'_>) {
-        let record = self.tasks.remove(&task.task);
+        let record = self.record_of(task.task);
         let Some(process) = world.table.get_mut(task.pid) else {
             self.stranger(world, event, task, code, parent, record.as_ref(), telling);
             return;
@@ -502,3 +514,7 @@ fn is_gone(world: &World, pid: u32) -> bool {
         Err(_) => false,
     }
 }
+
+#[cfg(test)]
+#[path = "lifecycle_tests.rs"]
+mod tests;
