@@ -155,10 +155,12 @@ impl Drop for Capture {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
         self.shared.bell.ring();
+        let Some(thread) = self.thread.take() else { return };
         // One that waits for a target is left to it: it ends when that answers.
-        if let Some(thread) = self.thread.take()
-            && !self.is_stuck()
-        {
+        while !thread.is_finished() && !self.is_stuck() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if thread.is_finished() {
             let _ = thread.join();
         }
     }

@@ -55,6 +55,8 @@ pub struct Totals {
     pub deaths: u64,
     /// Events lost: gaps in the numbers of each CPU, and what found no room in the queue.
     pub lost: u64,
+    /// Times that a receive buffer overflowed (ENOBUFS): at least one event or record was lost each time.
+    pub overruns: u64,
     /// Exit records lost, from the gaps in their own numbers.
     pub records_lost: u64,
     /// Growth of `processes` in `/proc/stat` when it was last read; `None` where it cannot be.
@@ -399,7 +401,10 @@ impl Draining {
                     break;
                 }
                 // How many are lost, the numbers will say; that some are is known now.
-                Err(error) if connector::is_overrun(&error) => batch.gap = true,
+                Err(error) if connector::is_overrun(&error) => {
+                    batch.gap = true;
+                    totals.overruns += 1;
+                }
                 Err(error) => {
                     tracing::warn!(target: "observer", "The event socket says: {error}.");
                     whole = true;
@@ -410,6 +415,7 @@ impl Draining {
         if let Some(listener) = self.ears.exits.as_mut().filter(|_| exits || batch.gap) {
             let received = listener.receive(&mut self.inbox, |record| batch.records.push(record));
             self.totals.records_lost += received.lost;
+            self.totals.overruns += received.overruns;
         }
         batch.gap |= self.totals.lost > lost;
         batch.offsets = Offsets::now();

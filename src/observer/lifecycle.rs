@@ -74,6 +74,11 @@ impl Argvs {
     }
 
     fn insert(&mut self, exec: Exec, argv: Argv) {
+        /// With both streams off nobody flushes.
+        const MOST: usize = 10_000;
+        if self.now.len() >= MOST {
+            self.age();
+        }
         self.now.insert(exec, argv);
     }
 

@@ -284,6 +284,7 @@ impl Recorder {
             ("births_kernel", known(totals.births_kernel)),
             ("lost", heard(totals.lost)),
             ("resync", self.lifecycle.resync.to_string()),
+            ("overruns", heard(totals.overruns)),
             ("events", heard(totals.events)),
             ("records_lost", heard(totals.records_lost)),
         ]

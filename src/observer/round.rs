@@ -537,7 +537,9 @@ fn swap_wants(swap: bool, process: &Process) -> Wants {
 
 /// Whether a process changed in what a column shows. The CPU it last ran on is not of its own doing.
 fn differs(before: &Stat, now: &Stat, renamed: bool) -> bool {
-    renamed || Stat { processor: now.processor, ..*before } != *now
+    // An exec that was told makes the address unknown until it is read.
+    let arg_start = if before.arg_start == 0 { now.arg_start } else { before.arg_start };
+    renamed || Stat { processor: now.processor, arg_start, ..*before } != *now
 }
 
 #[cfg(test)]

@@ -492,6 +492,7 @@ impl Loop {
         let mut touched = std::mem::take(&mut round.touched);
         self.await_readers(&mut touched, PATIENCE.min(interval / 2));
         round.touched = touched;
+        self.recorder.unseen(&mut self.world);
         self.recorder.take_arguments(&mut self.world);
         self.say_what_is_refused(due, &mut notes);
         let made = self.sampler.rows(&mut self.world, &mut round, full);
