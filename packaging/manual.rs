@@ -57,8 +57,9 @@ fn pages() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     ];
     for command in tool.get_subcommands() {
         let more = |roff: &mut Roff| {
-            if command.get_name() == "ps" {
-                columns_of(Stream::Ps, roff);
+            // A view is called as its stream.
+            if let Ok(stream) = command.get_name().parse::<Stream>() {
+                columns_of(stream, roff);
             }
         };
         let name = command.get_display_name().unwrap_or_else(|| command.get_name());

@@ -57,7 +57,8 @@ fn every_page_is_there_and_groff_has_nothing_to_say() {
     let mut pages: Vec<String> =
         fs::read_dir(dir.path().join("man")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     pages.sort();
-    let expected = ["psmon-config.1", "psmon-doctor.1", "psmon-ps.1", "psmon-verify.1", "psmon.1", "psmond.8", "psmond.toml.5"];
+    let commands = ["config", "doctor", "events", "exits", "ps", "verify"].map(|command| format!("psmon-{command}.1"));
+    let expected: Vec<String> = commands.into_iter().chain(["psmon.1", "psmond.8", "psmond.toml.5"].map(str::to_owned)).collect();
     assert_eq!(pages, expected);
     for name in &pages {
         let bytes = fs::read(dir.path().join("man").join(name)).unwrap();
@@ -104,12 +105,17 @@ fn every_switch_stands_in_its_page() {
 #[test]
 fn every_column_stands_in_the_page_of_its_view() {
     let dir = generated();
-    let page = page(dir.path(), "psmon-ps.1");
-    for column in columns(Stream::Ps) {
-        for name in std::iter::once(&column.name).chain(column.aliases) {
-            assert!(says(&page, name), "psmon-ps.1 does not say {name}");
+    for stream in [Stream::Ps, Stream::Events, Stream::Exits] {
+        let name = format!("psmon-{stream}.1");
+        let page = page(dir.path(), &name);
+        for column in columns(stream) {
+            for word in std::iter::once(&column.name).chain(column.aliases) {
+                assert!(says(&page, word), "{name} does not say {word}");
+            }
+            // Arrows are escapes there.
+            let meaning = column.meaning.replace('\u{2192}', "\\[u2192]");
+            assert!(page.contains(&meaning) && page.contains(column.kind.unit()), "{name}: {}", column.name);
         }
-        assert!(page.contains(column.meaning) && page.contains(column.kind.unit()), "{}", column.name);
     }
 }
 

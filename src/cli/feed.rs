@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use super::Failure;
+use super::{Failure, open_proc};
 use crate::observer::readers::Readers;
 use crate::observer::round::Round;
 use crate::observer::samplers::ps::{PsSampler, Rows, Selection};
 use crate::observer::world::World;
 use crate::record::scrub::Scrubber;
 use crate::source::limits;
-use crate::source::procdir::Proc;
 
 /// The longest that slow answers of the kernel are waited for.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -44,10 +43,7 @@ impl Live {
     /// # Errors
     /// It could not be opened.
     pub fn new(proc: &Path, selection: Selection, scrubber: Scrubber, interval: Duration) -> Result<Self, Failure> {
-        let opened = Proc::open(proc).map_err(|error| {
-            Failure::System(format!("{} could not be opened: {error}. Mount it, or there is nothing to show.", proc.display()))
-        })?;
-        let proc = Arc::new(opened);
+        let proc = Arc::new(open_proc(proc)?);
         let (tell, ready) = mpsc::channel();
         let readers = Readers::start(
             Arc::clone(&proc),

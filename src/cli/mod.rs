@@ -1,19 +1,30 @@
 //! psmon, the tool: one file a command.
 //!
-//! * [`feed`]: where a view gets its records; it cannot tell whether they are live or from the journal.
-//! * [`table`]: how people see them.
+//! * [`feed`], [`hear`]: where a view gets samples, and what happened; it cannot tell whether they are live or from the journal.
+//! * [`tree`], [`users`], [`scrub`]: what several views ask of processes in the same way.
+//! * [`table`], [`screen`]: how people see them.
 
 pub mod config;
 pub mod doctor;
+pub mod events;
+pub mod exits;
 pub mod feed;
+pub mod hear;
 pub mod ps;
+pub mod screen;
+pub mod scrub;
 pub mod table;
+pub mod tree;
+pub mod users;
 pub mod verify;
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::source::procdir::Proc;
 
 /// Shows what psmond records: the processes of this machine.
 #[derive(Debug, Parser)]
@@ -32,6 +43,10 @@ pub struct Arguments {
 pub enum Command {
     /// The process table, now.
     Ps(ps::Arguments),
+    /// What happens to processes, as it happens: fork, exec, exit and more.
+    Events(Box<events::Arguments>),
+    /// How processes end and what they used, as they end.
+    Exits(Box<exits::Arguments>),
     /// Is the journal whole?
     Verify(verify::Arguments),
     /// The config: as it is in force here, as it is by default, or whether a file is right.
@@ -76,6 +91,8 @@ pub fn main() -> ExitCode {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let result = match arguments.command {
         Command::Ps(arguments) => ps::run(&arguments, &mut out),
+        Command::Events(arguments) => events::run(&arguments, &mut out),
+        Command::Exits(arguments) => exits::run(&arguments, &mut out),
         Command::Verify(arguments) => verify::run(&arguments, &mut out),
         Command::Config(arguments) => config::run(&arguments, &mut out),
         Command::Doctor(arguments) => doctor::run(&arguments, &mut out),
@@ -88,6 +105,16 @@ pub fn main() -> ExitCode {
             ExitCode::from(if matches!(failure, Failure::Config(_)) { 2 } else { 3 })
         }
     }
+}
+
+/// Opens `/proc`.
+///
+/// # Errors
+/// It could not be opened.
+fn open_proc(path: &Path) -> Result<Proc, Failure> {
+    Proc::open(path).map_err(|error| {
+        Failure::System(format!("{} could not be opened: {error}. Mount it, or there is nothing to show.", path.display()))
+    })
 }
 
 /// What a command says besides its answer; that nobody listens is no reason to panic.

@@ -8,13 +8,13 @@ use clap::{ArgAction, Args};
 use regex::bytes::Regex;
 
 use super::feed::{Feed, Live};
+use super::scrub::scrubber;
+use super::users::Users;
 use super::{Answer, Failure, table};
-use crate::config::{self, Overrides, Sources};
 use crate::observer::samplers::ps::Selection;
 use crate::record::cmd::Cmd;
 use crate::record::sample::Row;
 use crate::record::schema::{Columns, SortKey};
-use crate::record::scrub::Scrubber;
 use crate::record::stream::Stream;
 use crate::record::value::Value;
 
@@ -111,7 +111,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
         columns: measured.clone(),
         sort,
     };
-    let mut feed = Live::new(&arguments.proc, selection, scrubber(arguments)?, interval)?;
+    let mut feed = Live::new(&arguments.proc, selection, scrubber(arguments.config.as_deref())?, interval)?;
     let sample = feed.sample()?;
     let matching: Vec<Vec<Value>> = sample.rows.iter().filter(|row| filter.takes(row)).map(|row| project(row, &measured, &shown)).collect();
     if matching.is_empty() {
@@ -133,17 +133,6 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
     Ok(Answer::Yes)
 }
 
-/// Command lines of others are shown as the config of this machine allows; where it cannot be read, scrubbed.
-fn scrubber(arguments: &Arguments) -> Result<Scrubber, Failure> {
-    let sources = Sources::new(arguments.config.clone(), Overrides::default());
-    let (args, more) = match config::load(&sources) {
-        Ok(loaded) => (loaded.settings.args, loaded.settings.scrub),
-        Err(error) if arguments.config.is_some() => return Err(Failure::Config(error.to_string())),
-        Err(_) => (crate::record::scrub::Args::Scrub, Vec::new()),
-    };
-    Scrubber::new(args, more.iter().map(String::as_str)).map_err(|error| Failure::Config(error.to_string()))
-}
-
 /// Values of the shown columns, in their order. `time` of a live view is the moment it is shown: it has none.
 fn project(row: &Row, measured: &Columns, shown: &Columns) -> Vec<Value> {
     shown.iter().map(|column| measured.position(column.name).and_then(|at| row.values.get(at).cloned()).unwrap_or(Value::Absent)).collect()
@@ -151,6 +140,7 @@ fn project(row: &Row, measured: &Columns, shown: &Columns) -> Vec<Value> {
 
 struct Filter<'a> {
     arguments: &'a Arguments,
+    users: Users,
     regex: Option<Regex>,
     at: [usize; FILTERED.len()],
 }
@@ -159,7 +149,7 @@ impl<'a> Filter<'a> {
     fn new(arguments: &'a Arguments, measured: &Columns) -> Result<Self, Failure> {
         let regex = arguments.regex.as_deref().map(Regex::new).transpose().map_err(|error| Failure::Config(format!("--regex: {error}")))?;
         let at = FILTERED.map(|name| measured.position(name).unwrap_or(usize::MAX));
-        Ok(Self { arguments, regex, at })
+        Ok(Self { arguments, users: Users::new(&arguments.user), regex, at })
     }
 
     fn takes(&self, row: &Row) -> bool {
@@ -167,22 +157,16 @@ impl<'a> Filter<'a> {
         let word = |value: Option<&Value>, text: &str| matches!(value, Some(Value::Word(word)) if **word == *text.as_bytes());
         let arguments = self.arguments;
         (arguments.pid.is_empty() || matches!(pid, Some(Value::Int(pid)) if arguments.pid.iter().any(|wanted| i64::from(*wanted) == *pid)))
-            && (arguments.user.is_empty() || arguments.user.iter().any(|wanted| word(user, wanted) || self.is_uid(user, wanted)))
+            && self.users.take(user)
             && (arguments.name.is_empty() || arguments.name.iter().any(|wanted| word(program, wanted) || word(comm, wanted)))
             && self.regex.as_ref().is_none_or(|regex| {
                 matches!(comm, Some(Value::Word(comm)) if regex.is_match(comm))
                     || matches!(cmd, Some(Value::Cmd(cmd)) if matches(regex, cmd))
             })
     }
-
-    /// A number names the user that has it.
-    fn is_uid(&self, user: Option<&Value>, wanted: &str) -> bool {
-        let Ok(uid) = wanted.parse() else { return false };
-        matches!((user, crate::source::users::user_name(uid)), (Some(Value::Word(user)), Some(name)) if **user == *name)
-    }
 }
 
 /// The expression looks at the arguments joined by a space, as they were said.
-fn matches(regex: &Regex, cmd: &Cmd) -> bool {
+pub(super) fn matches(regex: &Regex, cmd: &Cmd) -> bool {
     regex.is_match(&cmd.args().collect::<Vec<_>>().join(&b' '))
 }

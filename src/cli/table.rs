@@ -1,7 +1,8 @@
 //! How people see records: columns as wide as what is in them, memory scaled unless asked otherwise.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 
+use super::screen::Screen;
 use crate::journal::{json, text};
 use crate::record::schema::{Column, Columns, Kind};
 use crate::record::value::Value;
@@ -38,33 +39,37 @@ pub fn print(columns: &Columns, rows: &[Vec<Value>], exact: bool, out: &mut impl
         longest.max(column.name.len()).min(40.max(column.name.len()))
     };
     let widths: Vec<usize> = columns.iter().enumerate().map(|(at, column)| width(at, column)).collect();
-    let edge = terminal_width();
+    let screen = Screen::of_stdout();
     let header: Vec<Vec<u8>> = columns.iter().map(|column| column.name.to_ascii_uppercase().into_bytes()).collect();
     for row in std::iter::once(&header).chain(&cells) {
-        let mut line = Vec::new();
-        for (at, (column, cell)) in columns.iter().zip(row).enumerate() {
-            if at > 0 {
-                line.push(b' ');
-            }
-            let missing = widths[at].saturating_sub(shown_width(cell));
-            let last = at + 1 == columns.len();
-            if column.kind.is_number() {
-                line.resize(line.len() + missing, b' ');
-                line.extend_from_slice(cell);
-            } else {
-                line.extend_from_slice(cell);
-                if !last {
-                    line.resize(line.len() + missing, b' ');
-                }
-            }
-        }
-        if let Some(edge) = edge {
-            cut(&mut line, edge);
-        }
+        let mut line = line(columns, &widths, row);
+        screen.cut(&mut line);
         line.push(b'\n');
         out.write_all(&line)?;
     }
     Ok(())
+}
+
+/// One line: numbers flush right, words flush left, the last as it is.
+#[must_use]
+pub fn line(columns: &Columns, widths: &[usize], cells: &[Vec<u8>]) -> Vec<u8> {
+    let mut line = Vec::new();
+    for (at, ((column, width), cell)) in columns.iter().zip(widths).zip(cells).enumerate() {
+        if at > 0 {
+            line.push(b' ');
+        }
+        let missing = width.saturating_sub(shown_width(cell));
+        if column.kind.is_number() {
+            line.resize(line.len() + missing, b' ');
+            line.extend_from_slice(cell);
+        } else {
+            line.extend_from_slice(cell);
+            if at + 1 < columns.len() {
+                line.resize(line.len() + missing, b' ');
+            }
+        }
+    }
+    line
 }
 
 /// Prints one JSON object a line.
@@ -81,7 +86,9 @@ pub fn print_json(columns: &Columns, rows: &[Vec<Value>], out: &mut impl Write) 
     Ok(())
 }
 
-fn cell(column: &Column, value: &Value, exact: bool) -> Vec<u8> {
+/// A value as people see it; exact is without a scale.
+#[must_use]
+pub fn cell(column: &Column, value: &Value, exact: bool) -> Vec<u8> {
     match value {
         Value::Int(bytes) if column.kind == Kind::Bytes && !exact => scaled(*bytes).into_bytes(),
         _ => {
@@ -92,25 +99,10 @@ fn cell(column: &Column, value: &Value, exact: bool) -> Vec<u8> {
     }
 }
 
-fn shown_width(cell: &[u8]) -> usize {
+/// How many letters wide.
+#[must_use]
+pub fn shown_width(cell: &[u8]) -> usize {
     cell.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
-}
-
-fn cut(line: &mut Vec<u8>, edge: usize) {
-    let ends = line.iter().enumerate().filter(|(_, byte)| **byte & 0xc0 != 0x80).map(|(at, _)| at).nth(edge);
-    if let Some(end) = ends {
-        line.truncate(end);
-    }
-    while line.last() == Some(&b' ') {
-        line.pop();
-    }
-}
-
-fn terminal_width() -> Option<usize> {
-    if !io::stdout().is_terminal() {
-        return None;
-    }
-    rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! last was told, those on their way out are waited for until the flush, so that what they used is in the obituary.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -33,6 +34,9 @@ use crate::source::connector::{Event, Task, What};
 use crate::source::procdir::read_at_start;
 use crate::source::stat::{self, PF_KTHREAD};
 use crate::source::taskstats::Record;
+
+/// How long what was read at an execution is kept for the rows that wait for it, at least.
+const AGE_EVERY: Duration = Duration::from_secs(1);
 
 /// Where what was found is told.
 #[derive(Debug)]
@@ -107,6 +111,8 @@ pub struct Lifecycle {
     /// How often the table was brought back in line.
     pub resync: u64,
     offsets: Offsets,
+    /// When what nobody can ask for any more was forgotten.
+    aged: Option<Instant>,
 }
 
 impl Lifecycle {
@@ -197,8 +203,13 @@ impl Lifecycle {
         }
     }
 
-    /// Forgets what nobody can ask for any more; once a second is enough.
+    /// Forgets what nobody can ask for any more. Once a second and no sooner, however often rows are flushed: those that stand
+    /// behind a row that waits are asked for later than that one.
     pub fn age(&mut self) {
+        if self.aged.is_some_and(|at| at.elapsed() < AGE_EVERY) {
+            return;
+        }
+        self.aged = Some(Instant::now());
         self.argvs.age();
         // A record comes with its exit event or before it. What is left here after a while had its event lost.
         const STRAYS: usize = 10_000;

@@ -240,6 +240,8 @@ impl Entry {
                 Reading::Unread | Reading::Late if !obituary.comm.is_empty() => shared(&obituary.comm),
                 _ => Value::Absent,
             },
+            "comm" if obituary.comm.is_empty() => Value::Absent,
+            "comm" => shared(&obituary.comm),
             "unit" => obituary.unit.known().map_or(Value::Absent, shared),
             "lives" => Value::count(self.lives),
             "how" => word(obituary.status.map(Status::how)),

@@ -1,11 +1,11 @@
 //! The columns of stream `exits`: one obituary for each process that ended.
 
-use super::{Column, Kind, Threshold, standard};
+use super::{Column, Kind, Threshold, on_request, standard};
 
 use Kind::{Bytes, Cmd, Count, Seconds, Ticks, Time, Word};
 use Threshold::Any;
 
-/// All of them, in the order of the journal.
+/// All of them; the standard ones in the order of the journal.
 pub(super) const COLUMNS: &[Column] = &[
     standard(
         "time",
@@ -22,6 +22,7 @@ pub(super) const COLUMNS: &[Column] = &[
     standard("pcomm", &[], Word, 15, Any, "The parent's name."),
     standard("user", &["euser"], Word, 8, Any, "Effective user; the number where it has no name."),
     standard("program", &[], Word, 12, Any, "The program it counted for: the base name of its executable."),
+    on_request("comm", &[], Word, 15, Any, "Name of the process, 15 bytes at most."),
     standard("unit", &[], Word, 12, Any, "systemd unit, else the container's id, else the last part of the cgroup."),
     standard("lives", &[], Count, 5, Any, "How many ended alike: 1, or more in a folded row."),
     standard("how", &[], Word, 6, Any, "exit, signal, core (a signal, and memory was dumped), or - where nobody saw it."),
