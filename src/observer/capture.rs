@@ -208,9 +208,8 @@ impl Capturing {
             let mut bell = [PollFd::from_borrowed_fd(self.shared.bell.as_fd(), PollFlags::IN)];
             let _ = poll(&mut bell, None);
             self.shared.bell.still();
-            while let Ok((pid, time_ns)) = self.fed.try_recv() {
-                self.read(pid, time_ns);
-            }
+            let execs: Vec<_> = self.fed.try_iter().collect();
+            self.read(&execs);
         }
     }
 
@@ -236,9 +235,8 @@ impl Capturing {
                     _ => foreign |= event.time_ns > filtered_since,
                 });
                 pace.count(execs.len() as u64);
-                for (pid, time_ns) in execs.drain(..) {
-                    self.read(pid, time_ns);
-                }
+                self.read(&execs);
+                execs.clear();
                 if foreign {
                     return;
                 }
@@ -250,19 +248,31 @@ impl Capturing {
         }
     }
 
-    fn read(&self, pid: u32, time_ns: u64) {
-        if self.shared.waiting.load(Ordering::Relaxed) >= QUEUE {
+    /// Of several executions first all the command lines: the rest is of less worth, and a process may be gone before its turn.
+    fn read(&self, execs: &[(u32, u64)]) {
+        let room = QUEUE.saturating_sub(self.shared.waiting.load(Ordering::Relaxed));
+        let execs = &execs[..execs.len().min(room)];
+        if execs.is_empty() {
             return;
         }
-        self.shared.busy_since.store(clock::monotonic_ns(), Ordering::Relaxed);
         let mut digits = itoa::Buffer::new();
-        let digits = digits.format(pid);
-        let cmd = self.command_line(digits);
-        let exe = self.proc.link(&format!("{digits}/exe"));
-        let comm = self.proc.read(&format!("{digits}/comm")).ok().map(|comm| comm.strip_suffix(b"\n").unwrap_or(&comm).into());
+        let cmds: Vec<_> = execs.iter().map(|(pid, _)| self.timed(|| self.command_line(digits.format(*pid)))).collect();
+        for ((pid, time_ns), cmd) in execs.iter().zip(cmds) {
+            let digits = digits.format(*pid);
+            let exe = self.timed(|| self.proc.link(&format!("{digits}/exe")));
+            let comm = self.timed(|| self.proc.read(&format!("{digits}/comm"))).ok();
+            let comm = comm.map(|comm| comm.strip_suffix(b"\n").unwrap_or(&comm).into());
+            self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+            let _ = self.tell.send(Captured { pid: *pid, time_ns: *time_ns, cmd, exe, comm });
+        }
+    }
+
+    /// Lets the observer see how long a read takes.
+    fn timed<T>(&self, read: impl FnOnce() -> T) -> T {
+        self.shared.busy_since.store(clock::monotonic_ns(), Ordering::Relaxed);
+        let done = read();
         self.shared.busy_since.store(0, Ordering::Relaxed);
-        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-        let _ = self.tell.send(Captured { pid, time_ns, cmd, exe, comm });
+        done
     }
 
     fn command_line(&self, pid: &str) -> Result<Cmd, ReadError> {

@@ -484,7 +484,12 @@ fn argv(captured: Captured, world: &World) -> Option<Argv> {
         Err(ReadError::Vanished) => Reading::Unread,
         Err(error) => Reading::from_read(Err(error)),
     };
-    let comm: Option<Arc<[u8]>> = captured.comm.map(Into::into);
+    // Gone before its name could be read: the kernel names a program after its file, which this is unless a script was executed.
+    let named_after = |exe: &Reading<Arc<[u8]>>| {
+        let name = super::facts::program_of(exe.known()?);
+        Some(name[..name.len().min(15)].into())
+    };
+    let comm: Option<Arc<[u8]>> = captured.comm.map(Into::into).or_else(|| named_after(&exe));
     let program = match (&exe, &comm) {
         (Reading::Known(exe), _) => Reading::Known(super::facts::program_of(exe).into()),
         (Reading::Refused, Some(comm)) => Reading::Known(Arc::clone(comm)),

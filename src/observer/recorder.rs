@@ -259,10 +259,10 @@ impl Recorder {
         }
     }
 
-    /// The threads end; what they took last is in the inbox.
+    /// Nobody listens any more: what was taken last is in the inbox. What was read at the last executions is taken by the flush
+    /// that follows, so that thread ends with us.
     pub fn stop(&mut self) {
         self.drain = None;
-        self.capture = None;
     }
 
     /// The kernel's count of births at the last reckoning, once nobody listens any more.
