@@ -12,13 +12,14 @@
 //! * [`names`]: names of users and groups.
 //! * [`schedule`]: when a tick is due.
 //! * [`samplers`]: rows from the table.
-//! * [`thread`]: the loop that runs all of it, on a thread of its own.
+//! * [`thread`]: the observer as others hold it; `event_loop`: what runs all of it, on a thread of its own.
 //!
 //! The observer's own thread reads only what takes no lock of a target (`stat` and the CPU clock); command
 //! lines, executables, control groups and whatever else may wait are the readers'.
 
 pub mod capture;
 pub mod drain;
+mod event_loop;
 pub mod facts;
 pub mod life;
 pub mod lifecycle;

@@ -1,0 +1,505 @@
+//! The observer's loop, on a thread of its own: waits for the next tick or a message, takes the tick in
+//! slices, and hands whole samples on. It never waits for whoever takes them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::drain::Batch;
+use super::facts::Reading;
+use super::recorder::Recorder;
+use super::round::Round;
+use super::samplers::ps::PsSampler;
+use super::schedule::{Schedule, Tick};
+use super::thread::{Message, Orders, Output, Take};
+use super::world::World;
+use crate::record::alive::{Alive, Census};
+use crate::record::ledger::{Facts, Note, NoteKind};
+use crate::record::moment::Moment;
+use crate::record::sample::Sample;
+use crate::record::stream::Stream;
+use crate::source::clock::{self, Wall};
+use crate::source::host;
+
+/// The longest a slice of a round may take.
+const SLICE: Duration = Duration::from_millis(5);
+/// The longest a sample waits for the readers, and never longer than half its interval. One target that does not
+/// answer holds it up for the deadline of one read only; thousands of births at once may take their time.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the facts of the header are looked at.
+const FACTS_EVERY: Duration = Duration::from_secs(10);
+/// How often a census is taken.
+const CENSUS_EVERY: Duration = Duration::from_secs(60);
+/// How often the streams without samples tick.
+const TICK_EVERY: Duration = Duration::from_secs(10);
+/// How long such a tick waits for the reckoning.
+const RECKONING: Duration = Duration::from_secs(1);
+/// How long after a loss the table is brought back in line: what caused it may go on.
+const RESYNC_AFTER: Duration = Duration::from_millis(100);
+/// When it is compared a second time.
+const RESYNC_EVERY: Duration = Duration::from_secs(1);
+/// Notes that wait for a sample to be taken.
+const NOTES: usize = 64;
+/// A difference between two clocks that is worth a note, nanoseconds.
+const STEP_NS: i64 = 500_000_000;
+
+/// What the loop holds.
+pub(super) struct Loop {
+    world: World,
+    recorder: Recorder,
+    /// When what was heard is written at the latest.
+    flush_due: Option<Instant>,
+    /// The ticks of the streams without samples.
+    ticks: Option<Schedule>,
+    /// A tick of theirs that waits for the reckoning, and until when.
+    reckoning: Option<(Moment, Instant)>,
+    /// When the table is brought back in line.
+    resync_due: Option<Instant>,
+    orders: Orders,
+    sampler: PsSampler,
+    inbox: Receiver<Message>,
+    beats: Arc<AtomicU64>,
+    full_wanted: Arc<AtomicBool>,
+    take: Take,
+    wall: Wall,
+    facts: Arc<Facts>,
+    facts_read: Instant,
+    last: Option<Last>,
+    last_full: Option<Instant>,
+    last_census: Option<Instant>,
+    /// Touched by answers that came between two rounds.
+    touched: Vec<u32>,
+    /// Samples in a row that nobody took.
+    refused: u64,
+    skipped: u64,
+    /// Notes that no sample has carried yet.
+    notes: Vec<Note>,
+    reloads: Vec<(Box<Orders>, u64)>,
+    stop: bool,
+}
+
+/// The clocks at the tick before.
+#[derive(Clone, Copy)]
+struct Last {
+    due: Moment,
+    real_ns: i64,
+    boot_ns: i64,
+    monotonic_ns: i64,
+}
+
+impl Loop {
+    pub(super) fn new(
+        mut world: World,
+        recorder: Recorder,
+        orders: Orders,
+        inbox: Receiver<Message>,
+        beats: Arc<AtomicU64>,
+        full_wanted: Arc<AtomicBool>,
+        take: Take,
+    ) -> Self {
+        let mut wall = Wall::default();
+        let facts = Arc::new(read_facts(&world, &mut wall));
+        let sampler = PsSampler::new(orders.selection.clone());
+        world.details = sampler.needs();
+        Self {
+            world,
+            recorder,
+            flush_due: None,
+            ticks: None,
+            reckoning: None,
+            resync_due: None,
+            orders,
+            sampler,
+            inbox,
+            beats,
+            full_wanted,
+            take,
+            wall,
+            facts,
+            facts_read: Instant::now(),
+            last: None,
+            last_full: None,
+            last_census: None,
+            touched: Vec::new(),
+            refused: 0,
+            skipped: 0,
+            notes: Vec::new(),
+            reloads: Vec::new(),
+            stop: false,
+        }
+    }
+
+    pub(super) fn run(mut self, past: Vec<Alive>) {
+        // The first look fills the table and the CPU clocks, so that the first sample has an interval behind it.
+        let mut schedule = self.schedule();
+        if (schedule.is_some() || self.world.hears)
+            && let Some(mut round) = self.round(true)
+        {
+            // Whoever lived then and lives no more died while nobody recorded.
+            self.recorder.remember(&self.world, past);
+            self.await_readers(&mut round.touched, PATIENCE);
+        }
+        // Before anything is written: a state without the living would bury nobody at the next start.
+        self.census();
+        let now = self.wall.now();
+        self.recorder.begin(now);
+        self.flush(Some(now));
+        // Only now: the first look at a large machine takes longer than a tick, and time must not go back.
+        self.ticks = self.schedule_of_ticks();
+        while !self.stop {
+            let now_ns = Wall::unix_ns();
+            let tick = schedule.as_mut().and_then(|schedule| schedule.take(now_ns));
+            if let Some(tick) = tick {
+                self.tick(tick);
+            } else {
+                let due = schedule.map(|schedule| Duration::from_nanos(schedule.wait_ns(now_ns).unsigned_abs()));
+                self.wait(due);
+            }
+            self.keep_time();
+            for (orders, number) in std::mem::take(&mut self.reloads) {
+                self.reload(*orders, number, &mut schedule);
+            }
+        }
+        // What was on its way when drain was told to stop is heard to the last event.
+        self.recorder.stop();
+        self.hear_all();
+        let now = self.wall.now();
+        self.flush(Some(now));
+        self.census();
+        let _ = (self.take)(Output::Stopped);
+    }
+
+    fn schedule_of_ticks(&self) -> Option<Schedule> {
+        self.recorder.is_on().then(|| Schedule::new(i64::try_from(TICK_EVERY.as_nanos()).unwrap_or(i64::MAX), Wall::unix_ns()))
+    }
+
+    /// What is due besides the samples: flushes, their ticks, bringing the table back in line.
+    fn keep_time(&mut self) {
+        let now = Instant::now();
+        if let Some(tick) = self.ticks.as_mut().and_then(|ticks| ticks.take(Wall::unix_ns())) {
+            let due = self.wall.at(tick.due_ns);
+            self.refresh_facts();
+            if self.recorder.reckon() {
+                self.reckoning = Some((due, now + RECKONING));
+            } else {
+                self.flush(Some(due));
+            }
+            if self.last_census.is_none_or(|at| at.elapsed() >= CENSUS_EVERY) {
+                self.census();
+            }
+        }
+        if let Some((due, _)) = self.reckoning.filter(|(_, limit)| now >= *limit) {
+            self.reckoning = None;
+            self.flush(Some(due));
+        }
+        if self.resync_due.is_some_and(|due| now >= due) {
+            self.resync();
+        }
+        if self.flush_due.is_some_and(|due| now >= due) {
+            self.flush(None);
+        }
+    }
+
+    /// Hands on what was heard, with a tick where one is due.
+    fn flush(&mut self, tick: Option<Moment>) {
+        self.flush_due = None;
+        let now = self.wall.now();
+        self.recorder.unseen(&mut self.world);
+        let flushes = self.recorder.flush(&mut self.world, &self.facts, &mut self.wall, tick, now);
+        for flush in flushes {
+            if let Err(Output::Flush(flush)) = (self.take)(Output::Flush(Box::new(flush))) {
+                self.recorder.refused(*flush);
+            }
+        }
+        if self.recorder.waits() {
+            self.flush_due = Some(Instant::now() + self.orders.flush_every);
+        }
+    }
+
+    /// Events were lost: compares with `/proc`, and once more a little later, when whoever is missing now has had the time to be
+    /// told of.
+    fn resync(&mut self) {
+        self.resync_due = None;
+        match Round::resync(&mut self.world) {
+            Ok((born, missing)) => {
+                self.touched.extend(born);
+                if self.recorder.resynced() || missing > 0 {
+                    self.resync_due = Some(Instant::now() + RESYNC_EVERY);
+                }
+                self.full_wanted.store(true, Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::error!(target: "observer", "/proc could not be listed: {error}. The table is brought back in line at the next full sample.");
+            }
+        }
+        self.recorder.unseen(&mut self.world);
+        self.flush_due.get_or_insert_with(|| Instant::now() + self.orders.flush_every);
+    }
+
+    fn batch(&mut self, batch: &Batch) {
+        let heard = self.recorder.hear(&mut self.world, batch, &mut self.wall);
+        self.notes.extend(heard.notes);
+        if heard.gap && self.resync_due.is_none() {
+            self.resync_due = Some(Instant::now() + RESYNC_AFTER);
+        }
+        if batch.reckoned
+            && let Some((due, _)) = self.reckoning.take()
+        {
+            self.flush(Some(due));
+        }
+        if self.recorder.waits() && self.flush_due.is_none() {
+            self.flush_due = Some(Instant::now() + self.orders.flush_every);
+        }
+    }
+
+    fn schedule(&self) -> Option<Schedule> {
+        let interval = i64::try_from(self.orders.interval?.as_nanos()).unwrap_or(i64::MAX);
+        Some(Schedule::new(interval, Wall::unix_ns()))
+    }
+
+    /// Waits for a message, for as long as nothing is due.
+    fn wait(&mut self, due: Option<Duration>) {
+        let now = Instant::now();
+        let own = [self.world.readers.deadline(), self.flush_due, self.resync_due, self.reckoning.map(|(_, limit)| limit)];
+        let own = own.into_iter().flatten().map(|at| at.saturating_duration_since(now));
+        let ticks = self.ticks.map(|ticks| Duration::from_nanos(ticks.wait_ns(Wall::unix_ns()).unsigned_abs()));
+        let message = match due.into_iter().chain(own).chain(ticks).min() {
+            Some(wait) => self.inbox.recv_timeout(wait),
+            None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        self.hear(message);
+        self.world.readers.expire(Instant::now());
+        let mut touched = std::mem::take(&mut self.touched);
+        self.world.absorb(&mut touched);
+        self.touched = touched;
+    }
+
+    fn hear(&mut self, message: Result<Message, RecvTimeoutError>) {
+        match message {
+            Ok(Message::Reload(orders, number)) => self.reloads.push((orders, number)),
+            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => self.stop = true,
+            Ok(Message::Batch(batch)) => self.batch(&batch),
+            Ok(Message::Ready | Message::Ping) | Err(RecvTimeoutError::Timeout) => {}
+        }
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Hears what was said in the meantime, without waiting.
+    fn hear_all(&mut self) {
+        while let Ok(message) = self.inbox.try_recv() {
+            self.hear(Ok(message));
+        }
+    }
+
+    fn round(&mut self, everyone: bool) -> Option<Round> {
+        let mut round = match Round::begin(&mut self.world, everyone) {
+            Ok(round) => round,
+            Err(error) => {
+                tracing::error!(target: "observer", "/proc could not be listed: {error}. This sample is missing; the next tick tries again.");
+                return None;
+            }
+        };
+        while !round.advance(&mut self.world, Instant::now() + SLICE) {
+            self.hear_all();
+        }
+        round.touched.append(&mut self.touched);
+        Some(round)
+    }
+
+    fn await_readers(&mut self, touched: &mut Vec<u32>, patience: Duration) {
+        let until = Instant::now() + patience;
+        loop {
+            self.world.absorb(touched);
+            let now = Instant::now();
+            if self.world.readers.is_settled() || now >= until || self.stop {
+                break;
+            }
+            if self.world.readers.has_answers() {
+                continue;
+            }
+            let wake = self.world.readers.deadline().map_or(until, |deadline| deadline.min(until));
+            let message = self.inbox.recv_timeout(wake.saturating_duration_since(now));
+            self.hear(message);
+            self.world.readers.expire(Instant::now());
+        }
+        touched.sort_unstable();
+        touched.dedup();
+    }
+
+    fn tick(&mut self, tick: Tick) {
+        let due = self.wall.at(tick.due_ns);
+        let interval = self.orders.interval.unwrap_or(PATIENCE);
+        self.skipped += tick.skipped;
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.extend(self.clock_notes(due));
+        let everyone = self.full_is_due(due);
+        let full = everyone || !self.orders.changes;
+        let Some(mut round) = self.round(everyone) else {
+            // Nothing of this tick may be lost: neither that it was due, nor what its clocks or a full sample would have said.
+            self.skipped += 1;
+            self.notes = notes;
+            self.full_wanted.fetch_or(everyone, Ordering::Relaxed);
+            return;
+        };
+        let mut touched = std::mem::take(&mut round.touched);
+        self.await_readers(&mut touched, PATIENCE.min(interval / 2));
+        round.touched = touched;
+        self.recorder.unseen(&mut self.world);
+        self.recorder.take_arguments(&mut self.world);
+        self.say_what_is_refused(due, &mut notes);
+        let made = self.sampler.rows(&mut self.world, &mut round, full);
+        let mut counts = made.counts;
+        counts.late_ms = u64::try_from(tick.late_ns / 1_000_000).unwrap_or(0);
+        counts.skipped = self.skipped;
+        counts.boottime_ms = clock::boottime_ns() / 1_000_000;
+        let kept = notes.clone();
+        if self.refused > 0 {
+            notes.push(Note::new(due, NoteKind::Gap).with("samples", self.refused).with("why", "queue"));
+        }
+        let sample = Sample {
+            stream: Stream::Ps,
+            facts: Arc::clone(&self.facts),
+            columns: self.sampler.columns().clone(),
+            due,
+            full,
+            rows: made.rows,
+            left: made.left,
+            counts,
+            notes,
+        };
+        if (self.take)(Output::Sample(Box::new(sample))).is_ok() {
+            self.refused = 0;
+            self.skipped = 0;
+            if everyone {
+                self.last_full = Some(Instant::now());
+            }
+        } else {
+            // What this sample said is lost, so the next must say everything.
+            self.refused += 1;
+            self.notes = kept.into_iter().take(NOTES).collect();
+            self.full_wanted.store(true, Ordering::Relaxed);
+            tracing::warn!(target: "observer", "A sample of stream ps was dropped: the writer is behind. The next one is full.");
+        }
+        if self.last_census.is_none_or(|at| at.elapsed() >= CENSUS_EVERY) {
+            self.census();
+        }
+    }
+
+    /// Once: how much of the machine this user may not see.
+    fn say_what_is_refused(&self, due: Moment, notes: &mut Vec<Note>) {
+        if self.last_full.is_some() {
+            return;
+        }
+        let refused = self.world.table.iter().filter(|process| process.facts.exe == Reading::Refused).count();
+        // Some single process is refused even to root.
+        if refused > 2 {
+            let all = self.world.table.len();
+            tracing::warn!(target: "observer", "The executables of {refused} of {all} processes may not be read by this user: their program is their own name. psmon doctor names the mend.");
+            notes.push(Note::new(due, NoteKind::Degraded).with("what", "exe").with("refused", refused).with("of", all));
+        }
+    }
+
+    fn full_is_due(&mut self, due: Moment) -> bool {
+        let mut full = self.full_wanted.swap(false, Ordering::Relaxed);
+        // The midnight sample begins a segment; so does one under other facts.
+        full |= self.last.is_none_or(|last| last.due.date() != due.date());
+        self.last = Some(Last {
+            due,
+            real_ns: Wall::unix_ns(),
+            boot_ns: i64::try_from(clock::boottime_ns()).unwrap_or(i64::MAX),
+            monotonic_ns: i64::try_from(clock::monotonic_ns()).unwrap_or(i64::MAX),
+        });
+        full |= self.refresh_facts();
+        full || self.last_full.is_none_or(|at| at.elapsed() >= self.orders.full_every)
+    }
+
+    /// Looks at the facts of the header; whether they changed.
+    fn refresh_facts(&mut self) -> bool {
+        if self.facts_read.elapsed() < FACTS_EVERY {
+            return false;
+        }
+        self.facts_read = Instant::now();
+        let facts = read_facts(&self.world, &mut self.wall);
+        let changed = facts != *self.facts;
+        if changed {
+            self.facts = Arc::new(facts);
+            // Samples must begin anew under them, whoever found out.
+            self.full_wanted.store(true, Ordering::Relaxed);
+        }
+        changed
+    }
+
+    /// What the clocks did since the tick before.
+    fn clock_notes(&self, due: Moment) -> Vec<Note> {
+        let Some(last) = self.last else { return Vec::new() };
+        let boot = i64::try_from(clock::boottime_ns()).unwrap_or(i64::MAX) - last.boot_ns;
+        let step = Wall::unix_ns() - last.real_ns - boot;
+        let slept = boot - (i64::try_from(clock::monotonic_ns()).unwrap_or(i64::MAX) - last.monotonic_ns);
+        let mut notes = Vec::new();
+        if slept > STEP_NS {
+            notes.push(Note::new(due, NoteKind::Suspend).with("slept_ms", slept / 1_000_000));
+        }
+        if step.abs() > STEP_NS {
+            notes.push(Note::new(due, NoteKind::Clock).with("step_ms", step / 1_000_000));
+        }
+        notes
+    }
+
+    fn census(&mut self) {
+        self.last_census = Some(Instant::now());
+        let stat = self.world.proc.read("stat").unwrap_or_default();
+        let alive = self.world.table.iter().filter(|process| process.is_known() && !process.life.ended && !process.life.was_zombie).map(
+            |process| Alive {
+                id: process.id,
+                ppid: process.stat.ppid,
+                uid: process.facts.owner.known().copied(),
+                program: process.facts.program.known().cloned(),
+            },
+        );
+        // After the last event was heard its own count is the true one: whoever is born now is nobody's.
+        let processes = self.recorder.last_count().or_else(|| host::processes(&stat));
+        let census = Census { alive: alive.collect(), processes };
+        let _ = (self.take)(Output::Census(census));
+    }
+
+    fn reload(&mut self, orders: Orders, number: u64, schedule: &mut Option<Schedule>) {
+        let interval_changed = orders.interval != self.orders.interval;
+        self.orders = orders;
+        self.sampler = PsSampler::new(self.orders.selection.clone());
+        // What was heard under the orders before is written by them.
+        self.flush(None);
+        self.recorder.select(self.orders.events.clone(), self.orders.exits.clone());
+        self.ticks = self.schedule_of_ticks();
+        self.world.details = self.sampler.needs();
+        let other_rules = !self.world.scrubber.has_rules_of(&self.orders.scrubber);
+        self.world.scrubber = self.orders.scrubber.clone();
+        // Where other rules say what may be recorded of a command line, whoever cannot be read again is not shown by
+        // those of before.
+        for process in self.world.table.iter_mut_from(0) {
+            process.facts.said = 0;
+            if other_rules && !process.stat.is_kthread() && !process.stat.is_zombie() {
+                process.facts.cmd = Reading::Unread;
+            }
+        }
+        if interval_changed {
+            *schedule = self.schedule();
+        }
+        self.full_wanted.store(true, Ordering::Relaxed);
+        let _ = (self.take)(Output::Reloaded(number));
+    }
+}
+
+fn read_facts(world: &World, wall: &mut Wall) -> Facts {
+    let machine = &world.machine;
+    Facts {
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        boot: machine.boot_id.clone(),
+        pidns: machine.pidns.clone(),
+        tz: wall.zone_name(),
+        hz: machine.hz,
+        page: machine.page,
+        cpus: host::cpus_online(&world.proc),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
