@@ -275,7 +275,13 @@ impl Supervisor {
                 }
             }
         }
-        let fixed = if loaded.settings.mlock == self.loaded.settings.mlock { "" } else { "mlock" };
+        let (old, new) = (&self.loaded.settings, &loaded.settings);
+        let fixed = match (old.mlock == new.mlock, old.events.buffer == new.events.buffer) {
+            (true, true) => "",
+            (false, true) => "mlock",
+            (true, false) => "events.buffer",
+            (false, false) => "mlock and events.buffer",
+        };
         self.loaded = loaded;
         Ok(fixed)
     }

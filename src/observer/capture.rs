@@ -41,7 +41,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Receive buffer.
 const BUFFER: usize = 4 << 20;
 /// What may wait for the observer.
-const QUEUE: usize = 100_000;
+const QUEUE: usize = 4000;
 /// A read that takes longer is not waited for.
 const STUCK_NS: u64 = 1_000_000_000;
 

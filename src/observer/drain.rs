@@ -117,6 +117,8 @@ pub struct Batch {
     pub totals: Totals,
     /// The other clocks.
     pub offsets: Offsets,
+    /// CLOCK_MONOTONIC nanoseconds when it was taken: all in it was sent before.
+    pub taken_ns: u64,
     /// Something is missing before the end of this batch: the table must be brought back in line.
     pub gap: bool,
     /// Events had been switched off, and were switched on again.
@@ -257,6 +259,7 @@ impl Drain {
                 next: Vec::new(),
                 totals,
                 missing: 0,
+                counted_before: 0,
                 told_missing: 0,
                 events_at_reckoning: 0,
                 undelivered: 0,
@@ -319,6 +322,8 @@ struct Draining {
     totals: Totals,
     /// Births that the kernel counted and nobody told, at the reckoning before.
     missing: u64,
+    /// What the kernel had counted then.
+    counted_before: u64,
     /// How many of those were said to be lost.
     told_missing: u64,
     events_at_reckoning: u64,
@@ -419,6 +424,7 @@ impl Draining {
         }
         batch.gap |= self.totals.lost > lost;
         batch.offsets = Offsets::now();
+        batch.taken_ns = clock::monotonic_ns();
         whole
     }
 
@@ -433,7 +439,9 @@ impl Draining {
         self.totals.processes = now;
         self.totals.births_kernel = now.map(|now| now.saturating_sub(before));
         let missing = self.totals.births_kernel.unwrap_or(0).saturating_sub(self.totals.births);
-        let lasting = missing.min(self.missing);
+        // Of those that the kernel had counted at the reckoning before, all must have been told by now.
+        let lasting = self.counted_before.saturating_sub(self.totals.births);
+        self.counted_before = self.totals.births_kernel.unwrap_or(0);
         let silent = self.totals.events == self.events_at_reckoning && missing > self.missing;
         self.missing = missing;
         self.events_at_reckoning = self.totals.events;
@@ -454,7 +462,6 @@ impl Draining {
                 let _ = netlink::enlarge(&connector, self.ears.buffer / 2);
                 let before = std::mem::replace(&mut self.ears.connector, connector);
                 before.forget();
-                self.next.clear();
                 batch.relistened = true;
                 batch.gap = true;
             }

@@ -38,7 +38,7 @@ const RECKONING: Duration = Duration::from_secs(1);
 /// How long after a loss the table is brought back in line: what caused it may go on.
 const RESYNC_AFTER: Duration = Duration::from_millis(100);
 /// When it is compared a second time.
-const RESYNC_EVERY: Duration = Duration::from_secs(1);
+const RESYNC_EVERY: Duration = Duration::from_secs(2);
 /// Notes that wait for a sample to be taken.
 const NOTES: usize = 64;
 /// A difference between two clocks that is worth a note, nanoseconds.
@@ -88,6 +88,17 @@ struct Last {
     monotonic_ns: i64,
 }
 
+impl Last {
+    fn now(due: Moment) -> Self {
+        Self {
+            due,
+            real_ns: Wall::unix_ns(),
+            boot_ns: i64::try_from(clock::boottime_ns()).unwrap_or(i64::MAX),
+            monotonic_ns: i64::try_from(clock::monotonic_ns()).unwrap_or(i64::MAX),
+        }
+    }
+}
+
 impl Loop {
     pub(super) fn new(
         mut world: World,
@@ -133,12 +144,12 @@ impl Loop {
     pub(super) fn run(mut self, past: Vec<Alive>) {
         // The first look fills the table and the CPU clocks, so that the first sample has an interval behind it.
         let mut schedule = self.schedule();
-        if (schedule.is_some() || self.world.hears)
+        if (schedule.is_some() || self.world.hears || self.recorder.is_on())
             && let Some(mut round) = self.round(true)
         {
-            // Whoever lived then and lives no more died while nobody recorded.
-            self.recorder.remember(&self.world, past);
             self.await_readers(&mut round.touched, PATIENCE);
+            // Whoever lived then and lives no more died while nobody recorded. Only now: of a foreign /proc the readers say who lives.
+            self.recorder.remember(&mut self.world, past);
         }
         // Before anything is written: a state without the living would bury nobody at the next start.
         self.census();
@@ -180,6 +191,16 @@ impl Loop {
         if let Some(tick) = self.ticks.as_mut().and_then(|ticks| ticks.take(Wall::unix_ns())) {
             let due = self.wall.at(tick.due_ns);
             self.refresh_facts();
+            if self.orders.interval.is_none() {
+                // No sample does it: what the clocks did is noted here, and without events births and ends are found here.
+                let notes = self.clock_notes(due);
+                self.recorder.note(notes);
+                self.last = Some(Last::now(due));
+                self.notes.clear();
+                if !self.world.hears {
+                    self.round(false);
+                }
+            }
             if self.recorder.reckon() {
                 self.reckoning = Some((due, now + RECKONING));
             } else {
@@ -404,12 +425,7 @@ impl Loop {
         let mut full = self.full_wanted.swap(false, Ordering::Relaxed);
         // The midnight sample begins a segment; so does one under other facts.
         full |= self.last.is_none_or(|last| last.due.date() != due.date());
-        self.last = Some(Last {
-            due,
-            real_ns: Wall::unix_ns(),
-            boot_ns: i64::try_from(clock::boottime_ns()).unwrap_or(i64::MAX),
-            monotonic_ns: i64::try_from(clock::monotonic_ns()).unwrap_or(i64::MAX),
-        });
+        self.last = Some(Last::now(due));
         full |= self.refresh_facts();
         full || self.last_full.is_none_or(|at| at.elapsed() >= self.orders.full_every)
     }

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::capture::Captured;
 use super::drain::{Batch, Offsets, Totals};
@@ -37,6 +37,12 @@ use crate::source::taskstats::Record;
 
 /// How long what was read at an execution is kept for the rows that wait for it, at least.
 const AGE_EVERY: Duration = Duration::from_secs(1);
+
+/// A task of a process that was buried may tell its own end so much later.
+const LATE_NS: u64 = 10_000_000_000;
+
+/// A record, and when it was taken.
+type Stamped = (Record, u64);
 
 /// Where what was found is told.
 #[derive(Debug)]
@@ -79,7 +85,7 @@ impl Argvs {
 
     fn insert(&mut self, exec: Exec, argv: Argv) {
         /// With both streams off nobody flushes.
-        const MOST: usize = 10_000;
+        const MOST: usize = 4000;
         if self.now.len() >= MOST {
             self.age();
         }
@@ -95,17 +101,17 @@ impl Argvs {
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     /// Records of tasks whose exit event is still to come.
-    tasks: FxHashMap<u32, Record>,
+    tasks: FxHashMap<u32, Stamped>,
     /// Second records of an id: an execution gave it to another task, and that ended too before the first one's end was told.
-    again: Vec<Record>,
+    again: Vec<Stamped>,
     /// Records of whole processes, likewise.
-    wholes: FxHashMap<u32, Record>,
+    wholes: FxHashMap<u32, Stamped>,
     /// What was read at executions.
     pub argvs: Argvs,
     /// Processes whose last task was told, and others not yet.
     dying: Vec<u32>,
     /// Buried while tasks were still to tell their end: what they tell later is no second death.
-    buried: FxHashSet<u32>,
+    buried: FxHashMap<u32, u64>,
     /// Counts of the newest batch.
     pub totals: Totals,
     /// How often the table was brought back in line.
@@ -141,10 +147,10 @@ impl Lifecycle {
         self.offsets = batch.offsets;
         for record in &batch.records {
             if record.is_process {
-                self.wholes.insert(record.id, *record);
-            } else if let Some(first) = self.tasks.insert(record.id, *record) {
-                self.tasks.insert(first.id, first);
-                self.again.push(*record);
+                self.wholes.insert(record.id, (*record, batch.taken_ns));
+            } else if let Some(first) = self.tasks.insert(record.id, (*record, batch.taken_ns)) {
+                self.tasks.insert(record.id, first);
+                self.again.push((*record, batch.taken_ns));
             }
         }
         for event in &batch.events {
@@ -211,7 +217,15 @@ impl Lifecycle {
         }
         self.aged = Some(Instant::now());
         self.argvs.age();
-        // A record comes with its exit event or before it. What is left here after a while had its event lost.
+        // A record comes with its exit event or before it. What is left here after a while had its event lost: freeing the memory
+        // of a large process takes seconds, and that lies between the two.
+        const LONGEST_NS: u64 = 60_000_000_000;
+        let now_ns = crate::source::clock::monotonic_ns();
+        let young = |taken_ns: u64| now_ns.saturating_sub(taken_ns) < LONGEST_NS;
+        self.tasks.retain(|_, (_, taken_ns)| young(*taken_ns));
+        self.wholes.retain(|_, (_, taken_ns)| young(*taken_ns));
+        self.again.retain(|(_, taken_ns)| young(*taken_ns));
+        self.buried.retain(|_, time_ns| young(*time_ns));
         const STRAYS: usize = 10_000;
         if self.tasks.len() + self.again.len() > STRAYS {
             self.tasks.clear();
@@ -223,11 +237,25 @@ impl Lifecycle {
     }
 
     fn record_of(&mut self, task: u32) -> Option<Record> {
-        let record = self.tasks.remove(&task)?;
-        if let Some(at) = self.again.iter().position(|again| again.id == task) {
+        let (record, _) = self.tasks.remove(&task)?;
+        if let Some(at) = self.again.iter().position(|(again, _)| again.id == task) {
             self.tasks.insert(task, self.again.remove(at));
         }
         Some(record)
+    }
+
+    /// An id was given anew: records of whoever had it before, whose exit event was lost, are not its own.
+    fn forget_records(&mut self, id: u32, born_ns: u64) {
+        if self.tasks.get(&id).is_some_and(|(_, taken_ns)| *taken_ns < born_ns) {
+            self.again.retain(|(record, taken_ns)| record.id != id || *taken_ns >= born_ns);
+            self.tasks.remove(&id);
+            if let Some(at) = self.again.iter().position(|(again, _)| again.id == id) {
+                self.tasks.insert(id, self.again.remove(at));
+            }
+        }
+        if self.wholes.get(&id).is_some_and(|(_, taken_ns)| *taken_ns < born_ns) {
+            self.wholes.remove(&id);
+        }
     }
 
     fn unix_ns(&self, event: &Event) -> i64 {
@@ -242,6 +270,7 @@ impl Lifecycle {
         let born_ns = self.boot_ns(event);
         let start = born_ns / (1_000_000_000 / world.machine.hz.max(1)).max(1);
         self.buried.remove(&pid);
+        self.forget_records(pid, event.time_ns);
         let mut life = Life { born_ns: Some(born_ns), sources: Sources::CONNECTOR, tasks: 1, ..Life::default() };
         if let Some(bearer) = world.table.get_mut(parent.pid) {
             bearer.life.concerns_others = true;
@@ -255,7 +284,7 @@ impl Lifecycle {
         }
         match world.table.get_mut(pid) {
             // It was listed before its birth was told.
-            Some(known) if known.started_at(start) || (known.is_read() && known.stat.start.abs_diff(start) <= 1) => {
+            Some(known) if known.is_same_as(Identity { pid, start }, world.machine.hz) && known.life.born_ns.is_none() => {
                 let tasks = known.life.tasks;
                 known.life = Life { tasks, many: known.life.many || tasks > 1, exec: None, ..life };
             }
@@ -273,7 +302,8 @@ impl Lifecycle {
         self.tell(world, event, EventKind::Fork, Task { task: pid, pid }, Info::None, telling);
     }
 
-    fn clone_task(&self, world: &mut World, event: &Event, child: Task, telling: &mut Telling<'_>) {
+    fn clone_task(&mut self, world: &mut World, event: &Event, child: Task, telling: &mut Telling<'_>) {
+        self.forget_records(child.task, event.time_ns);
         if let Some(process) = world.table.get_mut(child.pid) {
             process.life.many = true;
             process.life.tasks = process.life.tasks.saturating_add(1);
@@ -322,7 +352,12 @@ impl Lifecycle {
             return;
         };
         if process.life.ended {
-            // One of the tasks that nobody waited for any longer.
+            // One of the tasks that nobody waited for any longer; or, much later, somebody whose birth was lost.
+            let since_ns = process.life.dying.map_or(u64::MAX, |(time_ns, _)| event.time_ns.saturating_sub(time_ns));
+            if since_ns >= LATE_NS {
+                world.remove(task.pid);
+                self.stranger(world, event, task, code, parent, record.as_ref(), telling);
+            }
             return;
         }
         if let Some(record) = &record {
@@ -380,7 +415,7 @@ impl Lifecycle {
         self.dying.retain(|dying| *dying != pid);
         let hz = world.machine.hz;
         let Some(process) = world.table.get_mut(pid) else { return };
-        if let Some(whole) = self.wholes.remove(&pid) {
+        if let Some((whole, _)) = self.wholes.remove(&pid) {
             process.life.account.add(&whole);
         }
         resolve(process, &self.argvs);
@@ -397,7 +432,7 @@ impl Lifecycle {
         if !read {
             world.remove(pid);
             if many {
-                self.buried.insert(pid);
+                self.buried.insert(pid, time_ns);
             }
         }
     }
@@ -413,9 +448,9 @@ impl Lifecycle {
 
     /// The obituary of a process whose end nobody told.
     pub fn unseen(&mut self, world: &World, process: &Process, telling: &mut Telling<'_>) {
-        self.buried.insert(process.id.pid);
         let offsets = Offsets::now();
         let now_ns = crate::source::clock::monotonic_ns();
+        self.buried.insert(process.id.pid, now_ns);
         let end = End {
             unix_ns: offsets.wall.saturating_add_unsigned(now_ns),
             boot_ns: now_ns.saturating_add(offsets.boot),
@@ -439,14 +474,15 @@ impl Lifecycle {
         telling: &mut Telling<'_>,
     ) {
         let is_process = record.and_then(Record::is_last).unwrap_or(task.task == task.pid);
-        if !is_process || self.buried.contains(&task.pid) {
-            self.wholes.remove(&task.pid);
+        let whole = self.wholes.remove(&task.pid).map(|(whole, _)| whole);
+        let buried = self.buried.get(&task.pid).is_some_and(|time_ns| event.time_ns.saturating_sub(*time_ns) < LATE_NS);
+        if !is_process || buried {
             return;
         }
         let status = Status(code);
         let end = End { unix_ns: self.unix_ns(event), boot_ns: self.boot_ns(event), status: Some(status) };
         let parent = parent.map(|parent| parent.pid);
-        telling.exits.add(Obituary::of_stranger(task.pid, parent, record, end, world.machine.hz));
+        telling.exits.add(Obituary::of_stranger(task.pid, parent, (record, whole.as_ref()), end, world.machine.hz));
         self.tell_end(world, event, task.pid, Info::End(status), telling);
     }
 

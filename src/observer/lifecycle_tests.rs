@@ -154,7 +154,10 @@ impl Kernel {
                     self.batch.events.push(event);
                 }
             }
-            Step::Cut => self.batches.push(std::mem::take(&mut self.batch)),
+            Step::Cut => {
+                self.batch.taken_ns = self.now_ns;
+                self.batches.push(std::mem::take(&mut self.batch));
+            }
         }
     }
 
@@ -311,6 +314,21 @@ fn without_a_record_the_only_task_is_the_last_one() {
     let columns = Columns::standard(Stream::Exits);
     assert_eq!(exits[0].values[columns.position("max_rss").unwrap() - 1], Value::Absent);
     assert_eq!(exits[0].values[columns.position("cpu_s").unwrap() - 1], Value::Absent);
+}
+
+#[test]
+fn a_record_whose_event_was_lost_is_not_the_next_owners() {
+    let pid = FIRST + 1;
+    let event = |time_ns, what| Event { seq: 0, ack: 0, cpu: 0, time_ns, what };
+    let fork = What::Fork { parent: Task { task: FIRST, pid: FIRST }, child: Task { task: pid, pid } };
+    let exit = What::Exit { task: Task { task: pid, pid }, code: 0x700, signal: 17, parent: None };
+    // A thread had the id; its exit event never came. Its record says that it was not the last.
+    let stale = Batch { records: vec![Record { cpu_ns: 9_000_000, ..record(pid, 0) }], taken_ns: 5, ..Batch::default() };
+    let life = Batch { events: vec![event(10, fork), event(20, exit)], records: vec![record(pid, 0x20)], taken_ns: 30, ..Batch::default() };
+    let (_, _, exits) = told(vec![stale, life], false);
+    let columns = Columns::standard(Stream::Exits);
+    assert_eq!(exits.len(), 1);
+    assert_eq!((number(&columns, &exits[0], "code"), number(&columns, &exits[0], "cpu_s")), (7, 1));
 }
 
 #[test]

@@ -193,13 +193,15 @@ impl Obituary {
 
     /// Of a process that nobody knew: its birth was lost, and its record is all there is.
     #[must_use]
-    pub fn of_stranger(pid: u32, parent: Option<u32>, record: Option<&Record>, end: End, hz: u64) -> Self {
+    pub fn of_stranger(pid: u32, parent: Option<u32>, records: (Option<&Record>, Option<&Record>), end: End, hz: u64) -> Self {
+        let (record, whole) = records;
         let lifetime_ns = record.map(|record| record.elapsed_us.saturating_mul(1000));
         let start = lifetime_ns.map(|life| end.boot_ns.saturating_sub(life) / (1_000_000_000 / hz.max(1)).max(1));
         let sources = Sources::CONNECTOR;
         let used = record.map_or_else(Used::default, |record| {
             let mut account = super::life::Account::default();
             account.add(record);
+            whole.into_iter().for_each(|whole| account.add(whole));
             from_account(&account)
         });
         Self {

@@ -100,12 +100,19 @@ impl Recorder {
     }
 
     /// Obituaries of those who lived when the recorder before this one stopped, and live no more.
-    pub fn remember(&mut self, world: &World, past: Vec<Alive>) {
+    pub fn remember(&mut self, world: &mut World, past: Vec<Alive>) {
+        let hz = world.machine.hz;
         let now_ns = Wall::unix_ns();
         for alive in past {
-            // The identity of either may be an event's stamp: one tick off.
-            if world.table.get(alive.id.pid).is_some_and(|process| process.id.start.abs_diff(alive.id.start) <= 1) {
-                continue;
+            let unread = !world.proc.is_native();
+            if let Some(process) = world.table.get_mut(alive.id.pid)
+                && (unread || process.id.start == 0 || process.is_same_as(alive.id, hz))
+            {
+                if !process.life.was_zombie {
+                    continue;
+                }
+                // It died meanwhile and waits to be reaped: this is its obituary.
+                process.life.ended = true;
             }
             self.exits.add(Obituary {
                 unix_ns: now_ns,
@@ -129,6 +136,11 @@ impl Recorder {
         }
     }
 
+    /// A note for both streams.
+    pub fn note(&mut self, notes: Vec<Note>) {
+        self.notes.extend(notes);
+    }
+
     /// Takes in a batch.
     pub fn hear(&mut self, world: &mut World, batch: &Batch, wall: &mut Wall) -> Heard {
         self.take_arguments(world);
@@ -141,7 +153,7 @@ impl Recorder {
         let lost = batch.totals.lost - self.told.lost;
         let records = batch.totals.records_lost - self.told.records_lost;
         // While it goes on, one note a reckoning says it; the first at once.
-        if batch.gap && (self.told.lost == 0 || batch.reckoned) && lost + records > 0 {
+        if lost + records > 0 && (batch.reckoned || (batch.gap && self.told.lost == 0)) {
             let now = wall.now();
             tracing::warn!(target: "observer", "{lost} events and {records} exit records were lost: the kernel's buffers or ours were full. The table is brought back in line; whose end nobody heard gets an obituary without it.");
             heard.notes.push(Note::new(now, NoteKind::Loss).with("events", lost).with("records", records));

@@ -30,6 +30,8 @@ use crate::source::{ReadError, clock, statm};
 const CMD_AGE_NS: u64 = 60_000_000_000;
 /// The effective user is looked at again after so long, if its process ran: setuid raises no event either.
 const OWNER_AGE_NS: u64 = 9_000_000_000;
+/// An end may be on its way for so long: whoever is missed for longer ended unheard.
+const ON_ITS_WAY_NS: u64 = 1_500_000_000;
 /// Longest `stat` there is: 52 numbers of 20 digits and a name.
 const STAT_BYTES: usize = 2048;
 
@@ -143,7 +145,7 @@ impl Round {
         // An obituary is written once: who has one was a zombie until now.
         if self.hears
             && let Some(process) = world.table.get_mut(pid).filter(|process| !process.life.ended && !process.life.was_zombie)
-            && !std::mem::replace(&mut process.life.missing, true)
+            && clock::monotonic_ns().saturating_sub(*process.life.missing.get_or_insert_with(clock::monotonic_ns)) < ON_ITS_WAY_NS
         {
             return;
         }
@@ -221,8 +223,20 @@ impl Round {
         let pid = process.id.pid;
         let mut buffer = [0; STAT_BYTES];
         let read = proc.open_stat(pid).and_then(|fd| read_at_start(&fd, &mut buffer).map(|length| (fd, length)));
-        let Ok((fd, length)) = read else { return false };
+        let (fd, length) = match read {
+            Ok(read) => read,
+            Err(ReadError::Vanished) => return false,
+            Err(_) => {
+                // It lives, and nothing of it can be opened now.
+                process.late |= Wants::STAT;
+                return true;
+            }
+        };
         let Some((stat, comm)) = stat::parse(&buffer[..length]).filter(|(stat, _)| process.started_at(stat.start)) else { return false };
+        if process.id.start == 0 {
+            process.id.start = stat.start;
+        }
+        process.late = process.late.without(Wants::STAT);
         process.stat = stat;
         if *process.comm != *comm {
             process.comm = comm.into();
@@ -238,7 +252,8 @@ impl Round {
         if process.facts.owner.known().is_none() {
             wants |= Wants::OWNER;
         }
-        if process.facts.cgroup.known().is_none() {
+        // Whoever starts a process may have moved it since its birth.
+        if process.facts.cgroup.known().is_none() || process.life.sources.has(Sources::INHERITED) {
             wants |= Wants::CGROUP;
         }
         if process.life.exec.is_some() {
@@ -330,7 +345,7 @@ impl Round {
                 }
                 continue;
             }
-            process.life.missing = false;
+            process.life.missing = None;
             let ran = cpu_ns != process.cpu_ns;
             process.look(cpu_ns, clock::monotonic_ns());
             // A kernel thread's other values interest nobody between full samples.

@@ -154,7 +154,15 @@ impl Process {
     /// which may be one tick off.
     #[must_use]
     pub const fn started_at(&self, start: u64) -> bool {
-        if self.is_read() { self.stat.start == start } else { self.id.start.abs_diff(start) <= 1 }
+        // Whoever forks may be held up between the start and the event; a pid that is used again is younger than both.
+        if self.is_read() { self.stat.start == start } else { self.id.start == 0 || start <= self.id.start + 1 }
+    }
+
+    /// Whether an identity names it: either may have the stamp of its birth's event, a little later than its start.
+    #[must_use]
+    pub fn is_same_as(&self, id: Identity, hz: u64) -> bool {
+        let starts = [self.id.start, if self.is_read() { self.stat.start } else { self.id.start }];
+        self.id.pid == id.pid && starts.iter().any(|start| *start <= id.start + 1 && id.start <= start.saturating_add(hz.max(1)))
     }
 }
 

@@ -188,7 +188,8 @@ impl World {
         }
         process.asked = process.asked.without(wants);
         let mut got = got;
-        if std::mem::take(&mut process.life.distrusts)
+        if (wants.has(Wants::CMD) || wants.has(Wants::EXE))
+            && std::mem::take(&mut process.life.distrusts)
             && let Some(got) = &mut got
         {
             (got.cmd, got.exe) = (None, None);
@@ -204,7 +205,9 @@ impl World {
             return true;
         };
         process.late = process.late.without(wants);
-        process.life.sources = process.life.sources.without(Sources::INHERITED).and(Sources::PROC);
+        if matches!(got.cmd, Some(Ok(_))) || matches!(got.exe, Some(Ok(_))) {
+            process.life.sources = process.life.sources.without(Sources::INHERITED).and(Sources::PROC);
+        }
         let mut requests = Vec::new();
         if let Some(Ok((stat, comm))) = got.stat {
             process.look(ticks_to_ns(stat.utime.saturating_add(stat.stime), hz), clock::monotonic_ns());

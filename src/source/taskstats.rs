@@ -278,8 +278,11 @@ impl ExitListener {
                     let Ok(buffer) = NetlinkBuffer::new_checked(message) else { continue };
                     if heard.counts {
                         let number = buffer.sequence_number();
-                        if let Some(next) = heard.next.replace(number.wrapping_add(1)) {
-                            received.lost += u64::from(number.wrapping_sub(next));
+                        let missing = number.wrapping_sub(heard.next.unwrap_or(number));
+                        // A task that moved to another CPU on its way out brings that one's number: a step back is no loss.
+                        if missing.cast_signed() >= 0 {
+                            received.lost += u64::from(missing);
+                            heard.next = Some(number.wrapping_add(1));
                         }
                     }
                     parse(message).for_each(&mut take);

@@ -347,6 +347,7 @@ impl Writer {
             // The new one was locked before this; the old lock goes only now.
             self.directory = directory;
             self.adopt();
+            self.counted_at = self.position(Stream::Exits);
         } else {
             // Somebody who rotates logs may have moved it away; streams see that for themselves.
             self.reopen_own_log();

@@ -137,7 +137,7 @@ impl Happening {
         }
     }
 
-    fn resolve(&mut self, argvs: &Argvs, ends: &FxHashMap<u32, (Status, Arc<[u8]>)>) {
+    fn resolve(&mut self, argvs: &Argvs, ends: &FxHashMap<u32, Ended>) {
         if let Some(argv) = self.exec.and_then(|exec| argvs.get(exec)) {
             self.cmd = argv.cmd.clone();
             self.exe = argv.exe.clone();
@@ -148,7 +148,10 @@ impl Happening {
             }
             self.exec = None;
         }
-        let Some((status, name)) = ends.get(&self.task.pid) else { return };
+        let Some((start, status, name)) = ends.get(&self.task.pid) else { return };
+        if self.start != Some(*start) {
+            return;
+        }
         if self.info == Info::Signal(None) {
             self.info = Info::Signal(status.signal());
         }
@@ -192,13 +195,18 @@ impl Happening {
     }
 }
 
+/// How a process ended: its start, its status, its last name.
+type Ended = (u64, Status, Arc<[u8]>);
+/// Ends that are kept for rows that wait.
+const ENDS: usize = 10_000;
+
 /// Rows between two flushes.
 #[derive(Debug)]
 pub struct Events {
     selection: Option<Selection>,
     waiting: VecDeque<Happening>,
     /// How processes ended since the last flush, and under which name: for core dumps, and for executions nobody could read.
-    ends: FxHashMap<u32, (Status, Arc<[u8]>)>,
+    ends: FxHashMap<u32, Ended>,
     /// The second that is counted, and how many rows it has.
     second: (u64, u32),
     /// Not written since the last tick, by kind.
@@ -258,8 +266,15 @@ impl Events {
         true
     }
 
-    /// Adds an event that [`Events::takes`] took.
+    /// Adds an event that [`Events::takes`] took. What include and exclude keep out takes no room.
     pub fn add(&mut self, happening: Happening) {
+        if happening.is_whole()
+            && let Some(selection) = &self.selection
+            && !takes(selection, &happening)
+        {
+            self.filtered += 1;
+            return;
+        }
         self.second.1 = self.second.1.saturating_add(1);
         self.waiting.push_back(happening);
     }
@@ -267,7 +282,7 @@ impl Events {
     /// A process ended: its core dump has its signal, and an execution that nobody read its name.
     pub fn ended(&mut self, process: &Process, status: Status) {
         if !self.waiting.is_empty() && (status.signal().is_some() || process.life.exec.is_some()) {
-            self.ends.insert(process.id.pid, (status, Arc::clone(&process.comm)));
+            self.ends.insert(process.id.pid, (process.id.start, status, Arc::clone(&process.comm)));
         }
     }
 
@@ -289,7 +304,8 @@ impl Events {
             let view = View { happening: &happening, names, terminals, kinds: &mut kinds };
             rows.push(view.row(&selection.columns, wall.at(happening.unix_ns)));
         }
-        if self.waiting.is_empty() {
+        // No row waits for longer than a flush or two.
+        if self.waiting.is_empty() || self.ends.len() > ENDS {
             self.ends.clear();
         }
         rows

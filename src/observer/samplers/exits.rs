@@ -123,7 +123,8 @@ impl Exits {
 
     fn fold(&mut self, obituary: Obituary, most: usize) {
         let mut alike = Alike {
-            program: obituary.program.known().cloned(),
+            // Of an execution nobody could read the name is all that tells its program from others.
+            program: Some(obituary.program.known().unwrap_or(&obituary.comm).clone()),
             user: obituary.owner.known().copied(),
             parent: Some((obituary.ppid, obituary.pstart)),
             status: obituary.status,
