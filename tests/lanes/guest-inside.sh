@@ -117,7 +117,8 @@ crowd() {
   [[ -z $said ]] || fail "the crowd: $said"
   false
 }
-until_ 180 "$CROWD processes" crowd
+# Each birth is an event that somebody takes: on an emulated machine ten thousands of them take their time.
+until_ 480 "$CROWD processes" crowd
 say "$CROWD processes live, $(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo) MiB free; psmond was $(show ActiveState) throughout"
 seen() { lines "$LOGS" | grep '^#tick ' | grep -oE ' seen=[0-9]+' | cut -d= -f2 | sort -n | tail -1; }
 all_seen() { (($(seen) >= CROWD)); }

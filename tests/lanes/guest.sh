@@ -4,7 +4,7 @@
 # usage: guest.sh BIN_DIR      about 75 s on idle cores, and once 70 s more for the image
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"
-bounded 570 "$@"
+bounded 1000 "$@"
 binaries "$@"
 needs qemu-system-x86_64=qemu-system-x86 rustc=rustc
 [[ $(uname -m) = x86_64 ]] || skip "the emulated guest is x86_64, as are its binaries"
