@@ -70,8 +70,12 @@ fn run(place: &Place, words: &[&str]) -> (u32, Vec<(u32, i64)>) {
 /// Of each child exactly one obituary, with its status and its parent; and one row of its exit in `events`.
 fn assert_one_each(place: &Place, parent: u32, children: &[(u32, i64)]) -> Vec<NamedRow> {
     let obituaries: Vec<NamedRow> = rows(place, "exits").into_iter().filter(|row| row.number("ppid") == i64::from(parent)).collect();
-    let told: Vec<(u32, i64)> = obituaries.iter().map(|row| (u32::try_from(row.number("pid")).unwrap(), row.number("raw"))).collect();
-    assert_eq!(told, children, "neither a false, nor an early, nor a double obituary");
+    // Not in the order of their ends: one whose tasks told theirs out of order waits for the flush.
+    let mut told: Vec<(u32, i64)> = obituaries.iter().map(|row| (u32::try_from(row.number("pid")).unwrap(), row.number("raw"))).collect();
+    told.sort_unstable();
+    let mut ended = children.to_vec();
+    ended.sort_unstable();
+    assert_eq!(told, ended, "neither a false, nor an early, nor a double obituary");
     assert!(obituaries.iter().all(|row| row.number("lives") == 1));
     let mine: BTreeSet<i64> = children.iter().map(|(pid, _)| i64::from(*pid)).collect();
     let exits = rows(place, "events").into_iter().filter(|row| row.word("event") == b"exit" && mine.contains(&row.number("pid"))).count();
@@ -91,8 +95,9 @@ fn an_exec_by_another_thread_is_no_death() {
     assert_eq!(children.len(), 1000);
     assert!(children.iter().all(|(_, status)| *status == 0));
     let obituaries = assert_one_each(&place, parent, &children);
+    // Whatever was read in time: the name it ended with is the executed one's.
     let known = obituaries.iter().filter(|row| row.word("program") == b"true").count();
-    assert!(known >= 900, "the program is the one executed by the thread: {known}");
+    assert!(known >= 990, "the program is the one executed by the thread: {known}");
     assert_eq!(counted(&last_tick(&place, "exits"), "lost"), 0);
     place.assert_whole();
 }

@@ -157,8 +157,10 @@ pub struct Life {
     pub tasks: u32,
     /// It ever had a second task, or events were lost since: the end of its first task is not its own.
     pub many: bool,
-    /// The status its first task ended with.
+    /// The status its first task ended with; none from an execution on.
     pub first_code: Option<u32>,
+    /// It executed before its first task's end was told: that comes under the id of whoever executed, or never.
+    pub owes_an_end: bool,
     /// Its last task was told to have ended, others are still on their way out: when, and with which status.
     pub dying: Option<(u64, u32)>,
     /// Its obituary is written; it stays in the table for as long as it waits to be reaped.

@@ -11,6 +11,9 @@
 //! So an exec by a thread that is not the first (the kernel tells an exit of the first task, whose id the other takes over) and
 //! a first task that ends before the others are no deaths. Tasks of one process may tell their ends out of order: after the
 //! last was told, those on their way out are waited for until the flush, so that what they used is in the obituary.
+//!
+//! An exec by a thread that is not the first exchanges the ids of the two while the first is on its way out (de_thread in the
+//! kernel's fs/exec.c): its record, sent before, has the process's id, its exit event that one or the other's.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -244,6 +247,22 @@ impl Lifecycle {
         Some(record)
     }
 
+    /// The record of the first task, where `told` is the id under which its exit event came: not its own, because it was
+    /// exchanged between the two. No other task ends without a record of its own, unless that was lost.
+    fn exchanged(&mut self, told: Task) -> Option<Record> {
+        let (record, _) = self.tasks.get(&told.pid)?;
+        if told.task == told.pid || record.is_last() != Some(false) {
+            return None;
+        }
+        self.record_of(told.pid)
+    }
+
+    /// The record of the last task, where one of the same id waited before it.
+    fn last_behind(&mut self, pid: u32) -> Option<Record> {
+        let (record, _) = self.tasks.get(&pid)?;
+        if record.is_last() == Some(true) { self.record_of(pid) } else { None }
+    }
+
     /// An id was given anew: records of whoever had it before, whose exit event was lost, are not its own.
     fn forget_records(&mut self, id: u32, born_ns: u64) {
         if self.tasks.get(&id).is_some_and(|(_, taken_ns)| *taken_ns < born_ns) {
@@ -324,6 +343,8 @@ impl Lifecycle {
             process.life.sources = process.life.sources.without(Sources::ARGUMENTS);
             // All other tasks are gone, whenever they tell it.
             process.life.tasks = 1;
+            process.life.owes_an_end = process.life.many && process.life.first_code.is_none();
+            process.life.first_code = None;
             resolve(process, &self.argvs);
         }
         self.tell(world, event, EventKind::Exec, task, Info::None, telling);
@@ -346,7 +367,14 @@ impl Lifecycle {
     }
 
     fn exit(&mut self, world: &mut World, event: &Event, task: Task, code: u32, parent: Option<Task>, telling: &mut Telling<'_>) {
-        let record = self.record_of(task.task);
+        let own = self.record_of(task.task);
+        let (record, is_first) = match own {
+            Some(_) => (own, task.task == task.pid),
+            None => {
+                let exchanged = self.exchanged(task);
+                (exchanged, exchanged.is_some() || task.task == task.pid)
+            }
+        };
         let Some(process) = world.table.get_mut(task.pid) else {
             self.stranger(world, event, task, code, parent, record.as_ref(), telling);
             return;
@@ -363,8 +391,15 @@ impl Lifecycle {
         if let Some(record) = &record {
             process.life.account.add(record);
         }
+        // What was taken may be of the task that had the id before, and whose end is still to be told under another one.
+        let is_of_before = process.life.owes_an_end && task.task == task.pid && record.and_then(|record| record.is_last()) == Some(false);
+        let behind = if is_of_before { self.last_behind(task.pid) } else { None };
+        if let Some(last) = &behind {
+            process.life.account.add(last);
+        }
+        let record = behind.or(record);
         process.life.tasks = process.life.tasks.saturating_sub(1);
-        if task.task == task.pid {
+        if is_first {
             process.life.first_code = Some(code);
         }
         if process.life.dying.is_none() {
@@ -379,8 +414,8 @@ impl Lifecycle {
             }
         }
         let Some(process) = world.table.get_mut(task.pid) else { return };
-        if let (Some(record), false) = (&record, process.life.many) {
-            // The name of the only task is the process's, exactly as it was.
+        if let Some(record) = record.filter(|record| record.id == task.pid) {
+            // The name of the first task is the process's, exactly as it was.
             if *process.comm != *record.name() {
                 process.comm = record.name().into();
             }

@@ -21,8 +21,8 @@ use crate::source::procdir::Proc;
 enum Step {
     Fork(usize),
     Clone(usize),
-    /// A task executes: all others of its process end, and it takes over the first one's id.
-    Exec(usize, usize),
+    /// A task executes: all others of its process end, and it takes over the first one's id, before or after that tells its end.
+    Exec(usize, usize, bool),
     /// A task ends.
     End(usize, usize),
     /// An exit event that was held back is told.
@@ -35,7 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => any::<usize>().prop_map(Step::Fork),
         3 => any::<usize>().prop_map(Step::Clone),
-        2 => any::<(usize, usize)>().prop_map(|(process, task)| Step::Exec(process, task)),
+        2 => any::<(usize, usize, bool)>().prop_map(|(process, task, late)| Step::Exec(process, task, late)),
         5 => any::<(usize, usize)>().prop_map(|(process, task)| Step::End(process, task)),
         4 => any::<usize>().prop_map(Step::Tell),
         2 => Just(Step::Cut),
@@ -119,17 +119,21 @@ impl Kernel {
                 let what = What::Fork { parent: Task { task: 1, pid: 1 }, child: Task { task, pid } };
                 self.batch.events.push(self.event(what));
             }
-            Step::Exec(process, task) => {
+            Step::Exec(process, task, late) => {
                 let at = process % processes;
                 let (pid, tasks) = (self.living[at].pid, self.living[at].tasks.clone());
                 let executes = tasks[task % tasks.len()];
-                // Between two executions the first one's end is told: the id has two ends otherwise, which only /proc could tell apart.
-                while let Some(told) = self.held.iter().position(|event| matches!(event.what, What::Exit { task, .. } if task.task == pid))
-                {
-                    self.batch.events.extend(self.held.remove(told));
-                }
                 for other in tasks.into_iter().filter(|other| *other != executes) {
                     self.end(at, other, false);
+                    let Some(first) = self.held.back_mut().filter(|_| other == pid) else { continue };
+                    if late {
+                        // It ends under the id of the one that executes, at any time.
+                        if let What::Exit { task, .. } = &mut first.what {
+                            task.task = executes;
+                        }
+                    } else {
+                        self.batch.events.extend(self.held.pop_back());
+                    }
                 }
                 // The id of the one that executes is never told to have ended: it has the first one's from now on.
                 self.living[at].tasks = vec![pid];
