@@ -30,6 +30,7 @@ use crate::journal::own_log::OwnLog;
 use crate::journal::writer::Journal;
 use crate::observer::drain::Ears;
 use crate::observer::thread::{Observer, Start};
+use crate::record::identity::Domain;
 use crate::record::ledger::{Note, NoteKind};
 use crate::source::clock::Wall;
 use crate::source::host::Machine;
@@ -132,14 +133,15 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         None => {
             let Some(directory) = open_directory(arguments, &loaded)? else { return Ok(()) };
-            let boot = Machine::read(&proc).boot_id;
+            let machine = Machine::read(&proc);
+            let domain = Domain { boot_id: machine.boot_id, pidns: machine.pidns };
             // Only who holds the lock listens; and the count of births begins where that of the recorder before ends.
             let ears = listen(&proc, &loaded);
-            let past = buried::past(directory.path(), &boot);
+            let past = buried::past(directory.path(), &domain);
             let note = past_note(start_note(), past.as_ref(), ears.as_ref().ok().and_then(|ears| ears.born_before));
-            let journal = Journal::start(directory, orders::journal(&loaded.settings), boot, own_log, Arc::clone(&full_wanted), note)
+            let journal = Journal::start(directory, orders::journal(&loaded.settings), domain, own_log, Arc::clone(&full_wanted), note)
                 .map_err(no_thread)?;
-            let alive = past.filter(|past| past.same_boot).map(|past| past.alive).unwrap_or_default();
+            let alive = past.filter(|past| past.same_domain).map(|past| past.alive).unwrap_or_default();
             (Sink::journal(journal, Arc::clone(&pending)).map_err(no_thread)?, ears, alive)
         }
     };
@@ -176,8 +178,8 @@ fn listen(proc: &Proc, loaded: &Loaded) -> Result<Ears, String> {
 fn past_note(note: Note, past: Option<&Past>, born: Option<u64>) -> Note {
     let Some(past) = past else { return note };
     let note = note.with("alive_before", past.alive.len());
-    if !past.same_boot {
-        return note.with("boot", "another");
+    if !past.same_domain {
+        return note.with("domain", "another");
     }
     match (past.processes, born) {
         (Some(before), Some(now)) => note.with("unseen_births", now.saturating_sub(before)),

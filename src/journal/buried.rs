@@ -10,37 +10,47 @@ use super::segment::Name;
 use super::state::Position;
 use super::{directory, state};
 use crate::record::alive::Alive;
-use crate::record::identity::Identity;
+use crate::record::identity::{Domain, Identity};
 use crate::record::stream::Stream;
 use crate::record::value::Value;
 
 /// What the recorder before this one left behind.
 #[derive(Debug, Default)]
 pub struct Past {
-    /// It recorded in this same boot.
-    pub same_boot: bool,
+    /// It recorded in this same boot and pid namespace: the identities it knew are those of today.
+    pub same_domain: bool,
     /// Who was alive when it last counted and has no obituary since.
     pub alive: Vec<Alive>,
-    /// `processes` of `/proc/stat` then.
+    /// `processes` of `/proc/stat` then, or at its last tick if that came later.
     pub processes: Option<u64>,
 }
 
 /// Reads what the recorder before this one left in a directory; `None` where there is no state of one.
 #[must_use]
-pub fn past(dir: &Path, boot_id: &str) -> Option<Past> {
+pub fn past(dir: &Path, domain: &Domain) -> Option<Past> {
     let state::Restored::State(state) = state::restore(dir) else { return None };
     let mut alive: Vec<Alive> = state.alive().collect();
-    let same_boot = state.boot_id == boot_id;
-    if same_boot && !alive.is_empty() {
-        let buried = buried(dir, state.counted_at.unwrap_or(Position { seg: 0, offset: 0 }));
-        alive.retain(|alive| !buried.contains(&alive.id));
+    let same_domain = state.is_of(domain);
+    let mut processes = state.processes;
+    if same_domain {
+        let since = since(dir, state.counted_at.unwrap_or(Position { seg: 0, offset: 0 }));
+        alive.retain(|alive| !since.buried.contains(&alive.id));
+        processes = processes.max(since.processes);
     }
-    Some(Past { same_boot, alive, processes: state.processes })
+    Some(Past { same_domain, alive, processes })
 }
 
-/// The identities in the rows of stream `exits` from a position on, torn ones too: they are whole lines.
-fn buried(dir: &Path, from: Position) -> FxHashSet<Identity> {
-    let mut found = FxHashSet::default();
+/// What stream `exits` says from a position on.
+#[derive(Debug, Default)]
+struct Since {
+    /// The identities in its rows, torn ones too: they are whole lines.
+    buried: FxHashSet<Identity>,
+    /// The newest `processes` of its ticks.
+    processes: Option<u64>,
+}
+
+fn since(dir: &Path, from: Position) -> Since {
+    let mut found = Since::default();
     let Ok(listed) = directory::list(dir) else { return found };
     let names: Vec<Name> = listed.into_iter().map(|found| found.name).filter(|name| name.stream == Stream::Exits.name()).collect();
     for name in names {
@@ -49,13 +59,14 @@ fn buried(dir: &Path, from: Position) -> FxHashSet<Identity> {
         let mut reader = Reader::default();
         let mut after = 0;
         while let Ok(Some(raw)) = lines.read() {
-            if raw.mark == reader::Mark::Row && raw.offset < after {
+            if matches!(raw.mark, reader::Mark::Row | reader::Mark::Tick) && raw.offset < after {
                 continue;
             }
             match reader.read(&raw) {
                 Some(Line::Header(header)) if header.seg < from.seg => break,
                 Some(Line::Header(header)) if header.seg == from.seg => after = from.offset,
-                Some(Line::Row { values, .. }) => found.extend(identity(&reader, &values)),
+                Some(Line::Row { values, .. }) => found.buried.extend(identity(&reader, &values)),
+                Some(Line::Tick(tick)) => found.processes = found.processes.max(tick.count("processes")),
                 _ => {}
             }
         }
@@ -88,12 +99,13 @@ mod tests {
         let text = [before.clone(), row(2), row(3)[..20].to_owned()].concat();
         std::fs::write(dir.path().join("exits.log"), text).unwrap();
         let census = Census { alive: [1, 2, 3].map(alive).to_vec(), processes: Some(5) };
-        let state = State::new("b", &census, Some(Position { seg: 3, offset: before.len() as u64 }), std::iter::empty());
+        let domain = |boot_id: &str| Domain { boot_id: boot_id.into(), pidns: "1".into() };
+        let state = State::new(&domain("b"), &census, Some(Position { seg: 3, offset: before.len() as u64 }), std::iter::empty());
         std::fs::write(dir.path().join(state::NAME), state.to_bytes().unwrap()).unwrap();
-        let past = super::past(dir.path(), "b").unwrap();
+        let past = super::past(dir.path(), &domain("b")).unwrap();
         let left: Vec<u32> = past.alive.iter().map(|alive| alive.id.pid).collect();
-        assert_eq!((left, past.same_boot, past.processes), (vec![1, 3], true, Some(5)));
-        let other = super::past(dir.path(), "another boot").unwrap();
-        assert_eq!((other.same_boot, other.alive.len()), (false, 3));
+        assert_eq!((left, past.same_domain, past.processes), (vec![1, 3], true, Some(5)));
+        let other = super::past(dir.path(), &domain("another boot")).unwrap();
+        assert_eq!((other.same_domain, other.alive.len()), (false, 3));
     }
 }

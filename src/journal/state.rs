@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::record::alive::{Alive, Census};
+use crate::record::identity::Domain;
 use crate::record::stream::Stream;
 
 /// The file's name in the log directory.
@@ -25,6 +26,9 @@ pub struct State {
     version: u32,
     /// The boot the identities belong to.
     pub boot_id: String,
+    /// The pid namespace they belong to; empty where an older psmond wrote the file.
+    #[serde(default)]
+    pub pidns: String,
     /// `processes` of `/proc/stat` when it was written.
     pub processes: Option<u64>,
     /// Last numbers by stream.
@@ -83,10 +87,11 @@ pub enum Restored {
 impl State {
     /// From what is known now.
     #[must_use]
-    pub fn new(boot_id: &str, census: &Census, counted_at: Option<Position>, numbers: impl Iterator<Item = (Stream, u64, u64)>) -> Self {
+    pub fn new(domain: &Domain, census: &Census, counted_at: Option<Position>, numbers: impl Iterator<Item = (Stream, u64, u64)>) -> Self {
         Self {
             version: VERSION,
-            boot_id: boot_id.to_owned(),
+            boot_id: domain.boot_id.clone(),
+            pidns: domain.pidns.clone(),
             processes: census.processes,
             streams: numbers.map(|(stream, seg, seq)| (stream.name().to_owned(), Numbers { seg, seq })).collect(),
             alive: census
@@ -101,6 +106,12 @@ impl State {
                 .collect(),
             counted_at,
         }
+    }
+
+    /// Whether its identities are of this domain.
+    #[must_use]
+    pub fn is_of(&self, domain: &Domain) -> bool {
+        self.boot_id == domain.boot_id && (self.pidns.is_empty() || self.pidns == domain.pidns)
     }
 
     /// Who was alive; what is no identity is left out.
@@ -154,7 +165,8 @@ mod tests {
         assert!(matches!(restore(dir.path()), Restored::Missing));
         let alive = Alive { id: Identity { pid: 1, start: 2 }, ppid: 0, uid: Some(0), program: Some(b"x\xff"[..].into()) };
         let census = Census { alive: vec![alive], processes: Some(99) };
-        let state = State::new("boot", &census, Some(Position { seg: 7, offset: 99 }), [(Stream::Ps, 3, 44)].into_iter());
+        let domain = Domain { boot_id: "boot".into(), pidns: "7".into() };
+        let state = State::new(&domain, &census, Some(Position { seg: 7, offset: 99 }), [(Stream::Ps, 3, 44)].into_iter());
         std::fs::write(dir.path().join(NAME), state.to_bytes().unwrap()).unwrap();
         let Restored::State(back) = restore(dir.path()) else { panic!("it was whole") };
         assert_eq!(back, state);

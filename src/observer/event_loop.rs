@@ -152,7 +152,7 @@ impl Loop {
             self.recorder.remember(&mut self.world, past);
         }
         // Before anything is written: a state without the living would bury nobody at the next start.
-        self.census();
+        self.count();
         let now = self.wall.now();
         self.recorder.begin(now);
         self.flush(Some(now));
@@ -228,9 +228,14 @@ impl Loop {
         let now = self.wall.now();
         self.recorder.unseen(&mut self.world);
         let flushes = self.recorder.flush(&mut self.world, &self.facts, &mut self.wall, tick, now);
+        let mut full = false;
         for flush in flushes {
-            if let Err(Output::Flush(flush)) = (self.take)(Output::Flush(Box::new(flush))) {
+            // None overtakes one that was refused.
+            if full {
+                self.recorder.refused(flush);
+            } else if let Err(Output::Flush(flush)) = (self.take)(Output::Flush(Box::new(flush))) {
                 self.recorder.refused(*flush);
+                full = true;
             }
         }
         if self.recorder.waits() {
@@ -462,7 +467,15 @@ impl Loop {
         notes
     }
 
+    /// A census; whoever ended is not in it any more, so obituaries go first.
     fn census(&mut self) {
+        if self.recorder.waits() {
+            self.flush(None);
+        }
+        self.count();
+    }
+
+    fn count(&mut self) {
         self.last_census = Some(Instant::now());
         let stat = self.world.proc.read("stat").unwrap_or_default();
         let alive = self.world.table.iter().filter(|process| process.is_known() && !process.life.ended && !process.life.was_zombie).map(
@@ -473,18 +486,27 @@ impl Loop {
                 program: process.facts.program.known().cloned(),
             },
         );
+        let alive = alive.collect();
         // After the last event was heard its own count is the true one: whoever is born now is nobody's.
         let processes = self.recorder.last_count().or_else(|| host::processes(&stat));
-        let census = Census { alive: alive.collect(), processes };
+        let census = Census { alive, processes };
         let _ = (self.take)(Output::Census(census));
+        for process in self.world.table.iter_mut_from(0) {
+            process.life.counted = true;
+        }
     }
 
     fn reload(&mut self, orders: Orders, number: u64, schedule: &mut Option<Schedule>) {
         let interval_changed = orders.interval != self.orders.interval;
         self.orders = orders;
         self.sampler = PsSampler::new(self.orders.selection.clone());
-        // What was heard under the orders before is written by them.
-        self.flush(None);
+        // What was heard under the orders before is written by them, and proven by a tick of theirs.
+        if let Some((due, _)) = self.reckoning.take() {
+            self.flush(Some(due));
+        }
+        let now = self.wall.now();
+        self.recorder.hold_nothing();
+        self.flush(Some(now));
         self.recorder.select(self.orders.events.clone(), self.orders.exits.clone());
         self.ticks = self.schedule_of_ticks();
         self.world.details = self.sampler.needs();

@@ -157,6 +157,8 @@ pub struct Life {
     pub tasks: u32,
     /// It ever had a second task, or events were lost since: the end of its first task is not its own.
     pub many: bool,
+    /// It stands in a census.
+    pub counted: bool,
     /// The status its first task ended with; none from an execution on.
     pub first_code: Option<u32>,
     /// It executed before its first task's end was told: that comes under the id of whoever executed, or never.

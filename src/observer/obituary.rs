@@ -137,6 +137,8 @@ pub struct Obituary {
     pub comm: Arc<[u8]>,
     /// It was a kernel thread.
     pub is_kthread: bool,
+    /// It stands in a census: a restart after a crash must find its own row.
+    pub counted: bool,
 }
 
 /// What an end is told with.
@@ -188,6 +190,7 @@ impl Obituary {
             exec: life.exec,
             comm: Arc::clone(&process.comm),
             is_kthread: process.stat.is_kthread(),
+            counted: life.counted,
         }
     }
 
@@ -222,6 +225,7 @@ impl Obituary {
             exec: None,
             comm: record.map_or(&b""[..], Record::name).into(),
             is_kthread: false,
+            counted: false,
         }
     }
 }

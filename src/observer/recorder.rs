@@ -51,6 +51,8 @@ pub struct Recorder {
     /// Rows that found no room there.
     dropped: [u64; 2],
     told: Totals,
+    /// The next flush holds no row back.
+    all: bool,
     said_stuck: bool,
 }
 
@@ -76,6 +78,7 @@ impl Recorder {
             refused: Vec::new(),
             dropped: [0; 2],
             told: Totals::default(),
+            all: false,
             said_stuck: false,
         }
     }
@@ -132,6 +135,7 @@ impl Recorder {
                 exec: None,
                 comm: Arc::from(&b""[..]),
                 is_kthread: false,
+                counted: true,
             });
         }
     }
@@ -204,6 +208,11 @@ impl Recorder {
         }
     }
 
+    /// The next flush waits for nobody's arguments: what comes after it is written otherwise, or not at all.
+    pub const fn hold_nothing(&mut self) {
+        self.all = true;
+    }
+
     /// Whether anything waits to be flushed.
     #[must_use]
     pub fn waits(&self) -> bool {
@@ -219,7 +228,7 @@ impl Recorder {
         let notes = std::mem::take(&mut self.notes);
         let argvs = &self.lifecycle.argvs;
         // At a stop there is no later flush.
-        let all = self.drain.is_none();
+        let all = std::mem::take(&mut self.all) || self.drain.is_none();
         let mut ticks = [None, None];
         if tick.is_some() {
             ticks = [Some(self.fields()), Some(self.fields())];
@@ -259,14 +268,18 @@ impl Recorder {
     }
 
     /// A writer that is behind did not take this: it is offered again, unless too much waits already.
-    pub fn refused(&mut self, flush: Flush) {
+    pub fn refused(&mut self, mut flush: Flush) {
         let at = usize::from(flush.stream == Stream::Exits);
         let waiting: usize = self.refused.iter().filter(|refused| refused.stream == flush.stream).map(|refused| refused.rows.len()).sum();
-        if waiting + flush.rows.len() > KEPT || self.refused.len() >= 64 {
-            let lives = flush.rows.len() as u64;
-            self.dropped[at] += lives;
-            tracing::warn!(target: "observer", "{lives} rows of stream {} were dropped: the writer is behind.", flush.stream);
-        } else {
+        let many = self.refused.len() >= 64;
+        if waiting + flush.rows.len() > KEPT || many {
+            let rows = flush.rows.len() as u64;
+            self.dropped[at] += rows;
+            flush.rows.clear();
+            tracing::warn!(target: "observer", "{rows} rows of stream {} were dropped: the writer is behind.", flush.stream);
+        }
+        // Its tick and notes say what else nobody would know.
+        if !many && (!flush.rows.is_empty() || flush.tick.is_some() || !flush.notes.is_empty()) {
             self.refused.push(flush);
         }
     }

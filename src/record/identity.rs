@@ -3,7 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A process within one boot and one pid namespace (both stand in the header of each segment).
+/// Where identities mean something: the same pid and start are somebody else in another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    /// `/proc/sys/kernel/random/boot_id`, without hyphens.
+    pub boot_id: String,
+    /// The inode of the pid namespace that `/proc` shows (`pid_namespaces(7)`).
+    pub pidns: String,
+}
+
+/// A process within one [`Domain`] (it stands in the header of each segment).
 ///
 /// `start` are the raw start ticks, field 22 of `/proc/PID/stat` (`proc_pid_stat(5)`), counted from
 /// boot on CLOCK_BOOTTIME. Wall-clock start times drift; they are shown, never compared.

@@ -17,6 +17,7 @@ use crate::journal::plan::Keeping;
 use crate::journal::reader::{RawLines, Reader};
 use crate::journal::verify::{Report, verify};
 use crate::record::flush::{Flush, TimedRow};
+use crate::record::identity::Domain;
 use crate::record::ledger::{Facts, Note, NoteKind};
 use crate::record::moment::Moment;
 use crate::record::schema::{Columns, Kind};
@@ -40,8 +41,15 @@ fn settings(format: Format) -> Settings {
 fn start(dir: &Path, format: Format) -> Writer {
     let directory = Directory::open(dir, None).unwrap();
     let full_wanted = Arc::new(AtomicBool::new(false));
-    let mut writer =
-        Writer::new(directory, settings(format), "boot".to_owned(), OwnLog::default(), full_wanted, Arc::new(Busy::default())).unwrap();
+    let mut writer = Writer::new(
+        directory,
+        settings(format),
+        Domain { boot_id: "boot".to_owned(), pidns: "1".to_owned() },
+        OwnLog::default(),
+        full_wanted,
+        Arc::new(Busy::default()),
+    )
+    .unwrap();
     writer.adopt();
     writer
 }

@@ -31,6 +31,7 @@ use super::own_log::OwnLog;
 use super::plan::Keeping;
 use crate::record::alive::Census;
 use crate::record::flush::Flush;
+use crate::record::identity::Domain;
 use crate::record::ledger::Note;
 use crate::record::sample::Sample;
 use crate::record::stream::Stream;
@@ -86,7 +87,7 @@ enum Item {
 #[derive(Debug)]
 pub struct Journal {
     items: Sender<Item>,
-    queued: Arc<AtomicUsize>,
+    queued: Arc<Queued>,
     busy: Arc<Busy>,
     thread: Option<JoinHandle<()>>,
 }
@@ -108,7 +109,22 @@ impl Busy {
 #[derive(Clone, Debug)]
 pub struct Offer {
     items: Sender<Item>,
-    queued: Arc<AtomicUsize>,
+    queued: Arc<Queued>,
+}
+
+/// What waits for the writer: neither kind takes the other's room.
+#[derive(Debug, Default)]
+struct Queued {
+    samples: AtomicUsize,
+    flushes: AtomicUsize,
+}
+
+fn has_room(queued: &AtomicUsize) -> bool {
+    let room = queued.fetch_add(1, Ordering::AcqRel) < QUEUE;
+    if !room {
+        queued.fetch_sub(1, Ordering::AcqRel);
+    }
+    room
 }
 
 impl Offer {
@@ -117,7 +133,7 @@ impl Offer {
     /// # Errors
     /// The queue is full: here it is back.
     pub fn sample(&self, sample: Box<Sample>) -> Result<(), Box<Sample>> {
-        if !self.has_room() {
+        if !has_room(&self.queued.samples) {
             return Err(sample);
         }
         let _ = self.items.send(Item::Sample(sample));
@@ -129,20 +145,12 @@ impl Offer {
     /// # Errors
     /// The queue is full: here it is back.
     pub fn flush(&self, flush: Box<Flush>) -> Result<(), Box<Flush>> {
-        if !self.has_room() {
+        if !has_room(&self.queued.flushes) {
             return Err(flush);
         }
         // A writer that is gone takes nothing any more: the daemon is at its end.
         let _ = self.items.send(Item::Flush(flush));
         Ok(())
-    }
-
-    fn has_room(&self) -> bool {
-        let room = self.queued.fetch_add(1, Ordering::AcqRel) < QUEUE;
-        if !room {
-            self.queued.fetch_sub(1, Ordering::AcqRel);
-        }
-        room
     }
 
     /// Hands on who is alive.
@@ -157,7 +165,7 @@ impl Offer {
 }
 
 impl Journal {
-    /// Goes on with what the directory holds, and starts the thread. `boot_id` is this boot's; `full_wanted` is
+    /// Goes on with what the directory holds, and starts the thread. `domain` is today's; `full_wanted` is
     /// how a full sample is asked for.
     ///
     /// # Errors
@@ -165,16 +173,16 @@ impl Journal {
     pub fn start(
         directory: Directory,
         settings: Settings,
-        boot_id: String,
+        domain: Domain,
         own_log: OwnLog,
         full_wanted: Arc<AtomicBool>,
         note: Note,
     ) -> io::Result<Self> {
         let (items, inbox) = mpsc::channel();
-        let queued = Arc::new(AtomicUsize::new(0));
+        let queued = Arc::new(Queued::default());
         let busy = Arc::new(Busy::default());
         let (for_queue, busy_of_thread) = (Arc::clone(&queued), Arc::clone(&busy));
-        let mut writer = Writer::new(directory, settings, boot_id, own_log, full_wanted, busy_of_thread)?;
+        let mut writer = Writer::new(directory, settings, domain, own_log, full_wanted, busy_of_thread)?;
         let thread = thread::Builder::new().name("writer".to_owned()).stack_size(512 * 1024).spawn(move || {
             writer.adopt();
             writer.expect(note);

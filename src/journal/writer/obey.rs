@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::live::Live;
 use super::notes::Waiting;
 use super::work::Work;
-use super::{Busy, Item, Reload, SLOW, Settings};
+use super::{Busy, Item, Queued, Reload, SLOW, Settings};
 use crate::journal::archive::Archivist;
 use crate::journal::changes::Changes;
 use crate::journal::directory::{Directory, DirectoryError};
@@ -20,6 +20,7 @@ use crate::journal::plan::{Action, Event, Plan, closed_name};
 use crate::journal::segment::{Name, OWN_LOG};
 use crate::journal::state::{self, Position, State};
 use crate::record::alive::Census;
+use crate::record::identity::Domain;
 use crate::record::ledger::{Note, NoteKind};
 use crate::record::moment::Moment;
 use crate::record::schema::Columns;
@@ -30,7 +31,7 @@ use crate::source::clock::Wall;
 pub(super) struct Writer {
     pub(super) directory: Directory,
     pub(super) settings: Settings,
-    pub(super) boot_id: String,
+    pub(super) domain: Domain,
     pub(super) own_log: OwnLog,
     pub(super) full_wanted: Arc<AtomicBool>,
     pub(super) archivist: Archivist,
@@ -54,7 +55,7 @@ impl Writer {
     pub(super) fn new(
         directory: Directory,
         settings: Settings,
-        boot_id: String,
+        domain: Domain,
         own_log: OwnLog,
         full_wanted: Arc<AtomicBool>,
         busy: Arc<Busy>,
@@ -63,7 +64,7 @@ impl Writer {
             plan: Plan::new(settings.keeping.clone()),
             directory,
             settings,
-            boot_id,
+            domain,
             own_log,
             full_wanted,
             archivist: Archivist::start()?,
@@ -80,7 +81,7 @@ impl Writer {
         })
     }
 
-    pub(super) fn run(mut self, inbox: &Receiver<Item>, queued: &AtomicUsize) {
+    pub(super) fn run(mut self, inbox: &Receiver<Item>, queued: &Queued) {
         loop {
             let wait = self.plan.wake().map(|due| due.saturating_sub(self.began.elapsed()));
             let item = match wait {
@@ -91,11 +92,11 @@ impl Writer {
             match item {
                 Ok(Item::Sample(sample)) => {
                     self.sample(*sample);
-                    queued.fetch_sub(1, Ordering::AcqRel);
+                    queued.samples.fetch_sub(1, Ordering::AcqRel);
                 }
                 Ok(Item::Flush(flush)) => {
                     self.flush(*flush);
-                    queued.fetch_sub(1, Ordering::AcqRel);
+                    queued.flushes.fetch_sub(1, Ordering::AcqRel);
                 }
                 Ok(Item::Census(census)) => {
                     self.census = census;
@@ -324,7 +325,7 @@ impl Writer {
     }
 
     fn save_state(&mut self) {
-        let state = State::new(&self.boot_id, &self.census, self.counted_at, self.plan.numbers());
+        let state = State::new(&self.domain, &self.census, self.counted_at, self.plan.numbers());
         if let Err(error) = state.to_bytes().and_then(|bytes| self.directory.replace(state::NAME, &bytes)) {
             self.disk_trouble(&format!("{} could not be written: {error}", state::NAME));
         }

@@ -101,6 +101,11 @@ impl Exits {
         let Some(selection) = &self.selection else { return };
         self.lives += 1;
         let most = selection.max_rows_per_s;
+        if obituary.counted {
+            // Never more than lived at once.
+            self.push(obituary);
+            return;
+        }
         let clean = obituary.status.is_some_and(Status::is_clean);
         let room = if clean { self.clean < most - most / 4 } else { true };
         if room && self.clean + self.failed < most {
