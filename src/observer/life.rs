@@ -173,8 +173,6 @@ pub struct Life {
     pub distrusts: bool,
     /// What its ended tasks used.
     pub account: Account,
-    /// Since when it is not there though its end was not told, CLOCK_MONOTONIC nanoseconds.
-    pub missing: Option<u64>,
     /// It bore someone, or leads a session: its end changes others.
     pub concerns_others: bool,
 }

@@ -145,7 +145,7 @@ impl Round {
         // An obituary is written once: who has one was a zombie until now.
         if self.hears
             && let Some(process) = world.table.get_mut(pid).filter(|process| !process.life.ended && !process.life.was_zombie)
-            && clock::monotonic_ns().saturating_sub(*process.life.missing.get_or_insert_with(clock::monotonic_ns)) < ON_ITS_WAY_NS
+            && clock::monotonic_ns().saturating_sub(*process.missing.get_or_insert_with(clock::monotonic_ns)) < ON_ITS_WAY_NS
         {
             return;
         }
@@ -345,7 +345,7 @@ impl Round {
                 }
                 continue;
             }
-            process.life.missing = None;
+            process.missing = None;
             let ran = cpu_ns != process.cpu_ns;
             process.look(cpu_ns, clock::monotonic_ns());
             // A kernel thread's other values interest nobody between full samples.

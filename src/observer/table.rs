@@ -11,7 +11,11 @@ use crate::record::identity::Identity;
 use crate::source::stat::Stat;
 
 /// One live process.
+///
+/// Laid out by hand: what a tick looks at of a process that did not run is in the first 128 bytes, two cache lines that are
+/// fetched together. On an idle machine a tick is little more than these fetches and the kernel's own.
 #[derive(Debug)]
+#[repr(C, align(128))]
 pub struct Process {
     /// Who it is; assigned once. `start` is 0 as long as its `stat` could not be had.
     pub id: Identity,
@@ -27,14 +31,16 @@ pub struct Process {
     pub asked: Wants,
     /// What could not be had in time when last it was asked.
     pub late: Wants,
+    /// How often its control group was read after birth: at once, after 1 s and after 10 s.
+    pub cgroup_reads: u8,
+    /// It was not there when it was to be looked at, and its end was not told: since when, CLOCK_MONOTONIC nanoseconds.
+    pub missing: Option<u64>,
+    /// Its counters at the last reading.
+    pub stat: Stat,
     /// When its command line was read last, CLOCK_MONOTONIC nanoseconds.
     pub cmd_read_ns: u64,
     /// When its effective user was looked at last, CLOCK_MONOTONIC nanoseconds.
     pub owner_read_ns: u64,
-    /// How often its control group was read after birth: at once, after 1 s and after 10 s.
-    pub cgroup_reads: u8,
-    /// Its counters at the last reading.
-    pub stat: Stat,
     /// Its name at the last reading.
     pub comm: Arc<[u8]>,
     /// Its `stat`, kept open as long as there are descriptors to spare.
@@ -64,6 +70,7 @@ impl Process {
             cmd_read_ns: 0,
             owner_read_ns: 0,
             cgroup_reads: 0,
+            missing: None,
             stat,
             comm: comm.into(),
             kept,
@@ -266,6 +273,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn what_a_tick_looks_at_of_an_idle_process_lies_together() {
+        assert!(std::mem::offset_of!(Process, stat) + std::mem::offset_of!(Stat, state) < 128);
+    }
 
     fn process(pid: u32) -> Process {
         Process::new(Stat { pid, start: 1, ..Stat::default() }, b"x", None)

@@ -7,13 +7,14 @@ pub const PF_KTHREAD: u64 = 0x0020_0000;
 
 /// The fields psmon uses, numbers as the kernel wrote them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)] // In this order: what is looked at most often comes first.
 pub struct Stat {
     /// Field 1.
     pub pid: u32,
-    /// Field 3: one letter.
-    pub state: u8,
     /// Field 4.
     pub ppid: u32,
+    /// Field 3: one letter.
+    pub state: u8,
     /// Field 5.
     pub pgrp: i64,
     /// Field 6.
