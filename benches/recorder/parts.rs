@@ -133,7 +133,7 @@ impl Bench {
         let mut herd = Herd::new(Kind::Idle)?;
         say(&format!("starting {} idle processes", self.herd));
         herd.resize(self.herd)?;
-        let run = self.against_rivals(table, "idle", &mut herd, (Target::AtMost(3.0), Target::AtMost(1.0 / 6.0)))?;
+        let run = self.against_rivals(table, "idle", &mut herd, (Target::AtMost(1.5), Target::AtMost(1.0 / 12.0)))?;
         table.add("idle: bytes per process and sample", run.bytes()).target(Target::AtMost(1.5)).note(format!(
             "{:.2} of it the full sample each {}",
             run.full_bytes(),
