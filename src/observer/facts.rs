@@ -7,6 +7,7 @@ use super::life::Base;
 use crate::record::cmd::Cmd;
 use crate::source::ReadError;
 use crate::source::io::Io;
+use crate::source::smaps::Taken;
 use crate::source::stat::Stat;
 use crate::source::status::Status;
 
@@ -80,6 +81,10 @@ impl Wants {
 
     /// What its ended tasks had used: of a process older than the recorder.
     pub const BASE: Self = Self(1 << 12);
+    /// `smaps_rollup`: the dearest there is, and it holds the target up.
+    pub const MEMORY: Self = Self(1 << 13);
+    /// `comm`.
+    pub const COMM: Self = Self(1 << 14);
 
     /// What every process is asked at first sight.
     pub const FIRST: Self = Self(Self::CMD.0 | Self::EXE.0 | Self::CGROUP.0 | Self::OWNER.0);
@@ -148,6 +153,10 @@ pub struct Got {
     pub owner: Option<Result<u32, ReadError>>,
     /// What its ended tasks had used.
     pub base: Option<Base>,
+    /// What it has in memory.
+    pub memory: Option<Taken>,
+    /// The name of its first task.
+    pub comm: Option<Result<Vec<u8>, ReadError>>,
     /// What columns on request need.
     pub details: Details,
 }

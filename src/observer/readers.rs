@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::facts::{Counters, Details, Got, NAMESPACES, Reading, Wants};
 use super::life::Base;
 use crate::source::procdir::{Proc, ProcessDir};
+use crate::source::smaps::{self, Taken};
 use crate::source::{ReadError, cgroup, cmdline, io, signed, stat, statm, status, users};
 
 /// How long one read may take.
@@ -290,6 +291,10 @@ fn answer(proc: &Proc, request: Request) -> Answer {
 
 /// Reads what is wanted of one process, all of it through one directory descriptor, so that it is of one process.
 fn read(proc: &Proc, pid: u32, start: Option<u64>, wants: Wants) -> Got {
+    if wants == Wants::MEMORY {
+        // The only file: whoever asked knows by its own means whose it was.
+        return Got { memory: Some(smaps::take(proc, pid)), ..Got::default() };
+    }
     let dir = match proc.process(pid) {
         Ok(dir) => dir,
         Err(error) => return all_failed(wants, error),
@@ -328,6 +333,8 @@ fn read(proc: &Proc, pid: u32, start: Option<u64>, wants: Wants) -> Got {
         }
     }
     Got {
+        memory: want(Wants::MEMORY).then(|| smaps::take(proc, pid)),
+        comm: want(Wants::COMM).then(|| dir.read("comm").map(|name| name.strip_suffix(b"\n").unwrap_or(&name).to_vec())),
         base: want(Wants::BASE).then(|| base(&dir)).flatten(),
         stat: stat.filter(|_| wants.has(Wants::STAT)),
         cmd: want(Wants::CMD).then(|| dir.open("cmdline").and_then(|fd: OwnedFd| cmdline::read(&fd))),
@@ -403,6 +410,8 @@ fn all_failed(wants: Wants, error: ReadError) -> Got {
         exe: wants.has(Wants::EXE).then_some(Err(error)),
         cgroup: wants.has(Wants::CGROUP).then_some(Err(error)),
         owner: wants.has(Wants::OWNER).then_some(Err(error)),
+        comm: wants.has(Wants::COMM).then_some(Err(error)),
+        memory: wants.has(Wants::MEMORY).then_some(Taken { memory: Err(error), cpu: Duration::ZERO, took: Duration::ZERO }),
         base: None,
         details: Details::default(),
     }

@@ -16,6 +16,7 @@ pub mod mounts;
 pub mod netlink;
 pub mod procdir;
 pub mod sched;
+pub mod smaps;
 pub mod stat;
 pub mod statm;
 pub mod status;

@@ -105,8 +105,8 @@ impl Proc {
     }
 
     /// Opens a file of a process without an allocation: this is done for each process at each full sample.
-    fn open_of(&self, pid: u32, file: &[u8]) -> Result<OwnedFd, ReadError> {
-        let mut path = [0_u8; 20];
+    pub(super) fn open_of(&self, pid: u32, file: &[u8]) -> Result<OwnedFd, ReadError> {
+        let mut path = [0_u8; 32];
         let mut name = itoa::Buffer::new();
         let digits = name.format(pid).as_bytes();
         let end = digits.len() + file.len();
@@ -233,7 +233,7 @@ pub fn read_at_start(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize, ReadErro
     }
 }
 
-fn read_all(fd: OwnedFd) -> Result<Vec<u8>, ReadError> {
+pub(super) fn read_all(fd: OwnedFd) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::with_capacity(1024);
     io::Read::read_to_end(&mut File::from(fd), &mut bytes)
         .map_err(|error| error.raw_os_error().map_or(ReadError::Failed(Errno::IO), |code| Errno::from_raw_os_error(code).into()))?;

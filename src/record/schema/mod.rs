@@ -6,6 +6,7 @@
 mod events;
 mod exits;
 mod ps;
+mod pss;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -138,6 +139,7 @@ const fn on_request(
 pub const fn columns(stream: Stream) -> &'static [Column] {
     match stream {
         Stream::Ps => ps::COLUMNS,
+        Stream::Pss => pss::COLUMNS,
         Stream::Events => events::COLUMNS,
         Stream::Exits => exits::COLUMNS,
         _ => &[],
@@ -378,6 +380,14 @@ mod tests {
         assert_eq!(
             Columns::standard(Stream::Ps).names(),
             "time pid start ppid user state tty nice threads cpu_pct cpu_s rss vsz swap min_flt maj_flt program unit cmd"
+        );
+    }
+
+    #[test]
+    fn the_standard_columns_of_pss_are_those_of_the_contract() {
+        assert_eq!(
+            Columns::standard(Stream::Pss).names(),
+            "time pid start user pss pss_anon pss_file pss_shmem pss_dirty swap_pss uss rss age_s reading program cmd"
         );
     }
 
