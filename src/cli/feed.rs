@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Failure, open_proc};
 use crate::observer::readers::Readers;
-use crate::observer::round::Round;
+use crate::observer::round::{Looked, Round};
 use crate::observer::samplers::ps::{PsSampler, Rows, Selection};
 use crate::observer::world::World;
 use crate::record::scrub::Scrubber;
@@ -84,13 +84,16 @@ impl Feed for Live {
     fn sample(&mut self) -> Result<Rows, Failure> {
         if self.looked.is_none() && !self.interval.is_zero() {
             self.round()?;
+            self.sampler.begin(&mut self.world);
         }
         if let Some(looked) = self.looked {
             std::thread::sleep(self.interval.saturating_sub(looked.elapsed()));
         }
-        let mut round = self.round()?;
+        let round = self.round()?;
         // Everyone is shown, and whoever did not run used no CPU: each row is made anew.
-        round.touched = self.world.table.iter().map(|process| process.id.pid).collect();
-        Ok(self.sampler.rows(&mut self.world, &mut round, true))
+        let everyone: Vec<u32> = self.world.table.iter().map(|process| process.id.pid).collect();
+        let mut looked = Looked::default();
+        looked.add(&round);
+        Ok(self.sampler.rows(&mut self.world, &everyone, looked, true))
     }
 }

@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Failure;
+use crate::observer::beat::Cadence;
 use crate::observer::drain::Ears;
 use crate::observer::samplers::{events, exits, ps};
 use crate::observer::thread::{Observer, Orders, Output, Start, Take};
@@ -21,6 +22,7 @@ use crate::record::ledger::NoteKind;
 use crate::record::schema::Columns;
 use crate::record::scrub::Scrubber;
 use crate::record::stream::Stream;
+use crate::record::wanted::FullWanted;
 use crate::source::procdir::Proc;
 use crate::source::{limits, status};
 
@@ -144,7 +146,7 @@ impl Live {
         let may_keep = usize::try_from(limits::raise_open_files().saturating_sub(64)).unwrap_or(0);
         let start = Start { proc: Arc::clone(proc), may_keep, ears: Ok(ears), past: Vec::new() };
         let end = wanted.duration.and_then(|duration| Instant::now().checked_add(duration));
-        let observer = Observer::start(start, orders(scrubber, wanted)?, Arc::new(AtomicBool::new(false)), taker(tell.clone()))
+        let observer = Observer::start(start, orders(scrubber, wanted)?, Arc::new(FullWanted::default()), taker(tell.clone()))
             .map_err(|error| Failure::System(format!("a thread could not be started: {error}")))?;
         let mut live = Self { observer, messages, first: None, no_records, end, stopping: None, stopped: false, told: Lost::default() };
         live.await_first_look();
@@ -245,10 +247,9 @@ fn orders(scrubber: Scrubber, wanted: Wanted) -> Result<Orders, Failure> {
     let columns = Columns::for_view(Stream::Ps, &["pid"]).map_err(|error| Failure::System(error.to_string()))?;
     Ok(Orders {
         // Nobody sees these samples; they keep the table true about what raises no event: a rewritten title, a terminal, a group.
-        interval: Some(LOOK_EVERY),
-        changes: true,
-        full_every: LOOK_AT_ALL_EVERY,
+        ps: Some(Cadence { interval: LOOK_EVERY, changes: true, full_every: LOOK_AT_ALL_EVERY }),
         selection: ps::Selection { kthreads: false, interactive: true, own_pid: None, columns, sort: Vec::new() },
+        pss: None,
         scrubber,
         events: wanted.events,
         exits: wanted.exits,

@@ -18,7 +18,6 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Parser as _;
 
@@ -32,6 +31,7 @@ use crate::observer::drain::Ears;
 use crate::observer::thread::{Observer, Start};
 use crate::record::identity::Domain;
 use crate::record::ledger::{Note, NoteKind};
+use crate::record::wanted::FullWanted;
 use crate::source::clock::Wall;
 use crate::source::host::Machine;
 use crate::source::procdir::Proc;
@@ -122,7 +122,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let may_keep = usize::try_from(limits::raise_open_files().saturating_sub(FDS_KEPT_BACK)).unwrap_or(0);
     let scrubber = orders::scrubber(&loaded.settings).map_err(|error| Failure::Config(error.to_string()))?;
     let orders = orders::observer(&loaded.settings, scrubber, stream).map_err(|error| Failure::Config(error.to_string()))?;
-    let full_wanted = Arc::new(AtomicBool::new(false));
+    let full_wanted = Arc::new(FullWanted::default());
     let pending = Pending::default();
     let (ended, watch_end) = tokio::sync::mpsc::unbounded_channel();
     let no_thread = |error: std::io::Error| Failure::System(format!("a thread could not be started: {error}"));

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
-use crate::config::{Format, MinFree, Settings};
+use crate::config::{Format, MinFree, Sampled, Settings};
 use crate::journal::encode;
 use crate::journal::plan::Keeping;
 use crate::journal::writer;
+use crate::observer::beat::Cadence;
+use crate::observer::footprint::Limits;
 use crate::observer::samplers::ps::Selection;
-use crate::observer::samplers::{events, exits};
+use crate::observer::samplers::{events, exits, pss};
 use crate::observer::thread::Orders;
 use crate::record::event::EventKind;
 use crate::record::schema::Columns;
@@ -39,9 +41,7 @@ pub fn observer(settings: &Settings, scrubber: Scrubber, to_stdout: Option<Strea
     let exits = is_on(Stream::Exits, settings.exits.enabled)
         .then(|| exits::Selection { max_rows_per_s: settings.exits.max_rows_per_s, columns: Columns::standard(Stream::Exits) });
     Ok(Orders {
-        interval: is_on(Stream::Ps, ps.sampled.enabled).then_some(ps.sampled.interval),
-        changes: ps.sampled.changes,
-        full_every: ps.sampled.full_every,
+        ps: is_on(Stream::Ps, ps.sampled.enabled).then_some(cadence(&ps.sampled)),
         selection: Selection {
             kthreads: ps.kthreads,
             interactive: ps.interactive,
@@ -49,11 +49,22 @@ pub fn observer(settings: &Settings, scrubber: Scrubber, to_stdout: Option<Strea
             columns: ps.columns.clone(),
             sort: ps.sort.clone(),
         },
+        pss: is_on(Stream::Pss, settings.pss.sampled.enabled).then(|| (cadence(&settings.pss.sampled), pss(settings))),
         scrubber,
         events,
         exits,
         flush_every: FLUSH_EVERY,
     })
+}
+
+const fn cadence(sampled: &Sampled) -> Cadence {
+    Cadence { interval: sampled.interval, changes: sampled.changes, full_every: sampled.full_every }
+}
+
+fn pss(settings: &Settings) -> pss::Selection {
+    let pss = &settings.pss;
+    let limits = Limits { budget: pss.budget, max_read: pss.max_read, max_age: pss.max_age };
+    pss::Selection { limits, columns: Columns::standard(Stream::Pss) }
 }
 
 fn events(settings: &Settings) -> Result<events::Selection, regex::Error> {
@@ -83,7 +94,10 @@ pub const fn format(settings: &Settings) -> encode::Format {
 pub fn journal(settings: &Settings) -> writer::Settings {
     writer::Settings {
         format: format(settings),
-        thresholds: BTreeMap::from([(Stream::Ps, settings.ps.sampled.thresholds.clone())]),
+        thresholds: BTreeMap::from([
+            (Stream::Ps, settings.ps.sampled.thresholds.clone()),
+            (Stream::Pss, settings.pss.sampled.thresholds.clone()),
+        ]),
         keeping: Keeping {
             sync: settings.sync,
             keep_days: settings.keep_days,
@@ -96,9 +110,10 @@ pub fn journal(settings: &Settings) -> writer::Settings {
 
 /// Streams with a size of their own have that; the others share what is left of the whole in equal parts.
 fn shares(settings: &Settings) -> BTreeMap<Stream, u64> {
-    let Settings { ps, events, exits, .. } = settings;
+    let Settings { ps, pss, events, exits, .. } = settings;
     let streams = [
         (Stream::Ps, ps.sampled.enabled, ps.sampled.max_size),
+        (Stream::Pss, pss.sampled.enabled, pss.sampled.max_size),
         (Stream::Events, events.enabled, events.max_size),
         (Stream::Exits, exits.enabled, exits.max_size),
     ];
@@ -134,8 +149,10 @@ mod tests {
     fn what_no_stream_has_for_itself_is_shared_in_equal_parts() {
         let mut settings = Settings { max_size: 1000, ..Settings::default() };
         settings.exits.max_size = Some(400);
-        assert_eq!(shares(&settings), BTreeMap::from([(Stream::Ps, 300), (Stream::Events, 300), (Stream::Exits, 400)]));
+        let all = [(Stream::Ps, 200), (Stream::Pss, 200), (Stream::Events, 200), (Stream::Exits, 400)];
+        assert_eq!(shares(&settings), BTreeMap::from(all));
         settings.events.enabled = false;
+        settings.pss.sampled.enabled = false;
         assert_eq!(shares(&settings), BTreeMap::from([(Stream::Ps, 600), (Stream::Exits, 400)]));
         settings.ps.sampled.max_size = Some(100);
         assert_eq!(shares(&settings), BTreeMap::from([(Stream::Ps, 100), (Stream::Exits, 400)]));

@@ -183,6 +183,8 @@ impl Supervisor {
         let what = [
             is_on(Stream::Ps, settings.ps.sampled.enabled)
                 .then(|| format!("the process table every {}", show_duration(settings.ps.sampled.interval))),
+            is_on(Stream::Pss, settings.pss.sampled.enabled)
+                .then(|| format!("memory shares every {}", show_duration(settings.pss.sampled.interval))),
             is_on(Stream::Events, settings.events.enabled).then(|| "events".to_owned()),
             is_on(Stream::Exits, settings.exits.enabled).then(|| "obituaries".to_owned()),
         ];

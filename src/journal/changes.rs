@@ -128,6 +128,7 @@ mod tests {
             rows,
             left,
             counts: Counts::default(),
+            totals: Vec::new(),
             notes: Vec::new(),
         }
     }

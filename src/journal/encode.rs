@@ -127,7 +127,13 @@ impl Format {
 
 /// The fields of a tick, in their order. seen = n + unchanged + hidden + vanished (+ shed).
 #[must_use]
-pub fn tick_fields(counts: &Counts, full: bool, news: &News, ledger: Ledger) -> Vec<(&'static str, String)> {
+pub fn tick_fields(
+    counts: &Counts,
+    totals: &[(&'static str, String)],
+    full: bool,
+    news: &News,
+    ledger: Ledger,
+) -> Vec<(&'static str, String)> {
     let rows = news.rows.len() as u64;
     let rest = rows + counts.hidden + counts.vanished + ledger.shed;
     let mut fields = vec![
@@ -153,6 +159,7 @@ pub fn tick_fields(counts: &Counts, full: bool, news: &News, ledger: Ledger) -> 
     if let Some(missed) = counts.gate_missed {
         fields.push(("gate_missed", missed.to_string()));
     }
+    fields.extend_from_slice(totals);
     fields
 }
 

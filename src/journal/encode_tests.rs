@@ -88,7 +88,7 @@ fn a_sample_reads_as_the_contract_shows_it() {
     Format::Text.tick(
         Stream::Ps,
         &when,
-        &tick_fields(&counts, false, &news, Ledger { seq: 881, shed: 0, prev_write_us: 35 }),
+        &tick_fields(&counts, &[], false, &news, Ledger { seq: 881, shed: 0, prev_write_us: 35 }),
         &mut out,
     );
     Format::Text.end_tick(0x9f3c_11d2, &mut out);
@@ -167,7 +167,7 @@ proptest! {
         let mut when = Vec::new();
         time.write(3, &mut when);
         let counts = Counts { seen, hidden, gate_missed: Some(3), ..Counts::default() };
-        let fields = tick_fields(&counts, true, &News::default(), Ledger { seq, shed: 0, prev_write_us: 1 });
+        let fields = tick_fields(&counts, &[], true, &News::default(), Ledger { seq, shed: 0, prev_write_us: 1 });
         let note = Note::new(time, NoteKind::FullDisk).with("why", &word);
         let header = header(Stream::Ps, seq, &Facts { host: word, ..facts() }, &columns);
         for format in [Format::Text, Format::Json] {

@@ -101,7 +101,12 @@ impl<W: Write> Pipe<W> {
         let time = sample.due.to_string();
         let ledger = Ledger { seq: self.seq, ..Ledger::default() };
         self.format.news(self.stream, &sample.columns, time.as_bytes(), &news, &mut out);
-        self.format.tick(self.stream, time.as_bytes(), &encode::tick_fields(&sample.counts, sample.full, &news, ledger), &mut out);
+        self.format.tick(
+            self.stream,
+            time.as_bytes(),
+            &encode::tick_fields(&sample.counts, &sample.totals, sample.full, &news, ledger),
+            &mut out,
+        );
         self.crc.update(&out);
         let crc = std::mem::take(&mut self.crc).finalize();
         self.format.end_tick(crc, &mut out);
@@ -203,6 +208,7 @@ mod tests {
             rows: Vec::new(),
             left: Vec::new(),
             counts: Counts::default(),
+            totals: Vec::new(),
             notes,
         };
         let mut out = Vec::new();

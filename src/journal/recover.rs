@@ -111,7 +111,7 @@ mod tests {
         format.header(&header(Stream::Ps, 7, &facts, &columns), &mut out);
         let mut from = 0;
         for seq in 1..=ticks {
-            let fields = tick_fields(&Counts::default(), seq == 1, &News::default(), Ledger { seq, ..Ledger::default() });
+            let fields = tick_fields(&Counts::default(), &[], seq == 1, &News::default(), Ledger { seq, ..Ledger::default() });
             format.tick(Stream::Ps, TIME.to_string().as_bytes(), &fields, &mut out);
             let crc = crc32fast::hash(&out[from..]);
             format.end_tick(crc, &mut out);

@@ -2,23 +2,26 @@
 //! slices, and hands whole samples on. It never waits for whoever takes them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use super::beat::Beat;
 use super::drain::Batch;
 use super::facts::Reading;
 use super::recorder::Recorder;
-use super::round::Round;
+use super::round::{Looked, Round};
 use super::samplers::ps::PsSampler;
 use super::schedule::{Schedule, Tick};
 use super::thread::{Message, Orders, Output, Take};
+use super::weighing::{Asked, Weighed, Weighing};
 use super::world::World;
 use crate::record::alive::{Alive, Census};
 use crate::record::ledger::{Facts, Note, NoteKind};
 use crate::record::moment::Moment;
 use crate::record::sample::Sample;
 use crate::record::stream::Stream;
+use crate::record::wanted::FullWanted;
 use crate::source::clock::{self, Wall};
 use crate::source::host;
 
@@ -57,22 +60,26 @@ pub(super) struct Loop {
     /// When the table is brought back in line.
     resync_due: Option<Instant>,
     orders: Orders,
+    /// The ticks of stream `ps`.
+    beat: Beat,
     sampler: PsSampler,
+    /// Stream `pss`.
+    weighing: Weighing,
     inbox: Receiver<Message>,
     beats: Arc<AtomicU64>,
-    full_wanted: Arc<AtomicBool>,
+    full_wanted: Arc<FullWanted>,
     take: Take,
     wall: Wall,
     facts: Arc<Facts>,
     facts_read: Instant,
     last: Option<Last>,
-    last_full: Option<Instant>,
+    /// When the last round ended.
+    last_round: Option<Instant>,
+    /// What the rounds since the last sample of stream `ps` found.
+    looked: Looked,
     last_census: Option<Instant>,
     /// Touched by answers that came between two rounds.
     touched: Vec<u32>,
-    /// Samples in a row that nobody took.
-    refused: u64,
-    skipped: u64,
     /// Notes that no sample has carried yet.
     notes: Vec<Note>,
     reloads: Vec<(Box<Orders>, u64)>,
@@ -82,16 +89,14 @@ pub(super) struct Loop {
 /// The clocks at the tick before.
 #[derive(Clone, Copy)]
 struct Last {
-    due: Moment,
     real_ns: i64,
     boot_ns: i64,
     monotonic_ns: i64,
 }
 
 impl Last {
-    fn now(due: Moment) -> Self {
+    fn now() -> Self {
         Self {
-            due,
             real_ns: Wall::unix_ns(),
             boot_ns: i64::try_from(clock::boottime_ns()).unwrap_or(i64::MAX),
             monotonic_ns: i64::try_from(clock::monotonic_ns()).unwrap_or(i64::MAX),
@@ -106,13 +111,16 @@ impl Loop {
         orders: Orders,
         inbox: Receiver<Message>,
         beats: Arc<AtomicU64>,
-        full_wanted: Arc<AtomicBool>,
+        full_wanted: Arc<FullWanted>,
         take: Take,
     ) -> Self {
         let mut wall = Wall::default();
         let facts = Arc::new(read_facts(&world, &mut wall));
         let sampler = PsSampler::new(orders.selection.clone());
-        world.details = sampler.needs();
+        let (mut beat, mut weighing) = (Beat::default(), Weighing::default());
+        beat.set(orders.ps);
+        weighing.select(&mut world, orders.pss.as_ref());
+        world.details = sampler.needs() | weighing.needs();
         Self {
             world,
             recorder,
@@ -121,7 +129,9 @@ impl Loop {
             reckoning: None,
             resync_due: None,
             orders,
+            beat,
             sampler,
+            weighing,
             inbox,
             beats,
             full_wanted,
@@ -130,11 +140,10 @@ impl Loop {
             facts,
             facts_read: Instant::now(),
             last: None,
-            last_full: None,
+            last_round: None,
+            looked: Looked::default(),
             last_census: None,
             touched: Vec::new(),
-            refused: 0,
-            skipped: 0,
             notes: Vec::new(),
             reloads: Vec::new(),
             stop: false,
@@ -143,11 +152,9 @@ impl Loop {
 
     pub(super) fn run(mut self, past: Vec<Alive>) {
         // The first look fills the table and the CPU clocks, so that the first sample has an interval behind it.
-        let mut schedule = self.schedule();
-        if (schedule.is_some() || self.world.hears || self.recorder.is_on())
-            && let Some(mut round) = self.round(true)
-        {
-            self.await_readers(&mut round.touched, PATIENCE);
+        if (self.is_sampling() || self.world.hears || self.recorder.is_on()) && self.round(true) {
+            self.await_readers(PATIENCE);
+            self.sampler.begin(&mut self.world);
             // Whoever lived then and lives no more died while nobody recorded. Only now: of a foreign /proc the readers say who lives.
             self.recorder.remember(&mut self.world, past);
         }
@@ -158,19 +165,24 @@ impl Loop {
         self.flush(Some(now));
         // Only now: the first look at a large machine takes longer than a tick, and time must not go back.
         self.ticks = self.schedule_of_ticks();
+        self.beat.begin();
+        self.weighing.beat.begin();
         while !self.stop {
             let now_ns = Wall::unix_ns();
-            let tick = schedule.as_mut().and_then(|schedule| schedule.take(now_ns));
-            if let Some(tick) = tick {
+            if let Some(tick) = self.beat.take(now_ns) {
                 self.tick(tick);
+            } else if let Some(tick) = self.weighing.beat.take(now_ns) {
+                self.weigh(tick);
             } else {
-                let due = schedule.map(|schedule| Duration::from_nanos(schedule.wait_ns(now_ns).unsigned_abs()));
-                self.wait(due);
+                self.wait(now_ns);
             }
             self.keep_time();
             for (orders, number) in std::mem::take(&mut self.reloads) {
-                self.reload(*orders, number, &mut schedule);
+                self.reload(*orders, number);
             }
+        }
+        if let Some(weighed) = self.weighing.finish(&mut self.world) {
+            self.offer(Stream::Pss, weighed);
         }
         // What was on its way when drain was told to stop is heard to the last event.
         self.recorder.stop();
@@ -188,14 +200,16 @@ impl Loop {
     /// What is due besides the samples: flushes, their ticks, bringing the table back in line.
     fn keep_time(&mut self) {
         let now = Instant::now();
+        if let Some(weighed) = self.weighing.advance(&mut self.world, now) {
+            self.offer(Stream::Pss, weighed);
+        }
         if let Some(tick) = self.ticks.as_mut().and_then(|ticks| ticks.take(Wall::unix_ns())) {
             let due = self.wall.at(tick.due_ns);
             self.refresh_facts();
-            if self.orders.interval.is_none() {
+            if !self.is_sampling() {
                 // No sample does it: what the clocks did is noted here, and without events births and ends are found here.
                 let notes = self.clock_notes(due);
                 self.recorder.note(notes);
-                self.last = Some(Last::now(due));
                 self.notes.clear();
                 if !self.world.hears {
                     self.round(false);
@@ -249,11 +263,11 @@ impl Loop {
         self.resync_due = None;
         match Round::resync(&mut self.world) {
             Ok((born, missing)) => {
-                self.touched.extend(born);
+                self.touch(&born);
                 if self.recorder.resynced() || missing > 0 {
                     self.resync_due = Some(Instant::now() + RESYNC_EVERY);
                 }
-                self.full_wanted.store(true, Ordering::Relaxed);
+                self.full_wanted.ask_all();
             }
             Err(error) => {
                 tracing::error!(target: "observer", "/proc could not be listed: {error}. The table is brought back in line at the next full sample.");
@@ -279,26 +293,43 @@ impl Loop {
         }
     }
 
-    fn schedule(&self) -> Option<Schedule> {
-        let interval = i64::try_from(self.orders.interval?.as_nanos()).unwrap_or(i64::MAX);
-        Some(Schedule::new(interval, Wall::unix_ns()))
+    const fn is_sampling(&self) -> bool {
+        self.beat.cadence().is_some() || self.weighing.beat.cadence().is_some()
     }
 
     /// Waits for a message, for as long as nothing is due.
-    fn wait(&mut self, due: Option<Duration>) {
+    fn wait(&mut self, now_ns: i64) {
         let now = Instant::now();
-        let own = [self.world.readers.deadline(), self.flush_due, self.resync_due, self.reckoning.map(|(_, limit)| limit)];
+        let own = [
+            self.world.readers.deadline(),
+            self.flush_due,
+            self.resync_due,
+            self.reckoning.map(|(_, limit)| limit),
+            self.weighing.next_due(),
+        ];
         let own = own.into_iter().flatten().map(|at| at.saturating_duration_since(now));
+        let samples = [self.beat.wait(now_ns), self.weighing.beat.wait(now_ns)].into_iter().flatten();
         let ticks = self.ticks.map(|ticks| Duration::from_nanos(ticks.wait_ns(Wall::unix_ns()).unsigned_abs()));
-        let message = match due.into_iter().chain(own).chain(ticks).min() {
+        let message = match samples.chain(own).chain(ticks).min() {
             Some(wait) => self.inbox.recv_timeout(wait),
             None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         self.hear(message);
         self.world.readers.expire(Instant::now());
-        let mut touched = std::mem::take(&mut self.touched);
+        self.absorb();
+    }
+
+    /// Takes what the readers brought.
+    fn absorb(&mut self) {
+        let mut touched = Vec::new();
         self.world.absorb(&mut touched);
-        self.touched = touched;
+        self.touch(&touched);
+    }
+
+    /// The rows of these may have changed, in each stream's next sample.
+    fn touch(&mut self, pids: &[u32]) {
+        self.touched.extend_from_slice(pids);
+        self.weighing.touch(pids);
     }
 
     fn hear(&mut self, message: Result<Message, RecvTimeoutError>) {
@@ -318,25 +349,28 @@ impl Loop {
         }
     }
 
-    fn round(&mut self, everyone: bool) -> Option<Round> {
+    /// One round; `false` where `/proc` could not be listed.
+    fn round(&mut self, everyone: bool) -> bool {
         let mut round = match Round::begin(&mut self.world, everyone) {
             Ok(round) => round,
             Err(error) => {
                 tracing::error!(target: "observer", "/proc could not be listed: {error}. This sample is missing; the next tick tries again.");
-                return None;
+                return false;
             }
         };
         while !round.advance(&mut self.world, Instant::now() + SLICE) {
             self.hear_all();
         }
-        round.touched.append(&mut self.touched);
-        Some(round)
+        self.touch(&std::mem::take(&mut round.touched));
+        self.last_round = Some(Instant::now());
+        self.looked.add(&round);
+        true
     }
 
-    fn await_readers(&mut self, touched: &mut Vec<u32>, patience: Duration) {
+    fn await_readers(&mut self, patience: Duration) {
         let until = Instant::now() + patience;
         loop {
-            self.world.absorb(touched);
+            self.absorb();
             let now = Instant::now();
             if self.world.readers.is_settled() || now >= until || self.stop {
                 break;
@@ -349,72 +383,105 @@ impl Loop {
             self.hear(message);
             self.world.readers.expire(Instant::now());
         }
-        touched.sort_unstable();
-        touched.dedup();
     }
 
+    /// A tick of stream `ps`.
     fn tick(&mut self, tick: Tick) {
         let due = self.wall.at(tick.due_ns);
-        let interval = self.orders.interval.unwrap_or(PATIENCE);
-        self.skipped += tick.skipped;
+        let Some(cadence) = self.beat.cadence() else { return };
+        self.beat.skipped += tick.skipped;
         let mut notes = std::mem::take(&mut self.notes);
         notes.extend(self.clock_notes(due));
-        let everyone = self.full_is_due(due);
-        let full = everyone || !self.orders.changes;
-        let Some(mut round) = self.round(everyone) else {
+        let everyone = self.everyone_is_due(Stream::Ps, due);
+        let full = everyone || !cadence.changes;
+        if !self.round(everyone) {
             // Nothing of this tick may be lost: neither that it was due, nor what its clocks or a full sample would have said.
-            self.skipped += 1;
+            self.beat.skipped += 1;
             self.notes = notes;
-            self.full_wanted.fetch_or(everyone, Ordering::Relaxed);
+            if everyone {
+                self.full_wanted.ask(Stream::Ps);
+            }
             return;
-        };
-        let mut touched = std::mem::take(&mut round.touched);
-        self.await_readers(&mut touched, PATIENCE.min(interval / 2));
-        round.touched = touched;
+        }
+        self.await_readers(PATIENCE.min(cadence.interval / 2));
         self.recorder.unseen(&mut self.world);
         self.recorder.take_arguments(&mut self.world);
         self.say_what_is_refused(due, &mut notes);
-        let made = self.sampler.rows(&mut self.world, &mut round, full);
-        let mut counts = made.counts;
-        counts.late_ms = u64::try_from(tick.late_ns / 1_000_000).unwrap_or(0);
-        counts.skipped = self.skipped;
-        counts.boottime_ms = clock::boottime_ns() / 1_000_000;
-        let kept = notes.clone();
-        if self.refused > 0 {
-            notes.push(Note::new(due, NoteKind::Gap).with("samples", self.refused).with("why", "queue"));
-        }
-        let sample = Sample {
-            stream: Stream::Ps,
-            facts: Arc::clone(&self.facts),
-            columns: self.sampler.columns().clone(),
-            due,
-            full,
-            rows: made.rows,
-            left: made.left,
-            counts,
-            notes,
-        };
-        if (self.take)(Output::Sample(Box::new(sample))).is_ok() {
-            self.refused = 0;
-            self.skipped = 0;
-            if everyone {
-                self.last_full = Some(Instant::now());
-            }
-        } else {
-            // What this sample said is lost, so the next must say everything.
-            self.refused += 1;
-            self.notes = kept.into_iter().take(NOTES).collect();
-            self.full_wanted.store(true, Ordering::Relaxed);
-            tracing::warn!(target: "observer", "A sample of stream ps was dropped: the writer is behind. The next one is full.");
-        }
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        let looked = std::mem::take(&mut self.looked);
+        let made = self.sampler.rows(&mut self.world, &touched, looked, full);
+        let asked = Asked { due, tick, full, everyone, notes };
+        let columns = self.sampler.columns().clone();
+        self.offer(Stream::Ps, Weighed { asked, rows: made, totals: Vec::new(), columns });
         if self.last_census.is_none_or(|at| at.elapsed() >= CENSUS_EVERY) {
             self.census();
         }
     }
 
+    /// A tick of stream `pss`: the readings are planned, and the sample is made when they have come.
+    fn weigh(&mut self, tick: Tick) {
+        if let Some(weighed) = self.weighing.finish(&mut self.world) {
+            self.offer(Stream::Pss, weighed);
+        }
+        let due = self.wall.at(tick.due_ns);
+        let Some(cadence) = self.weighing.beat.cadence() else { return };
+        self.weighing.beat.skipped += tick.skipped;
+        let everyone = self.everyone_is_due(Stream::Pss, due);
+        let mut notes = Vec::new();
+        if self.beat.cadence().is_none() {
+            notes = std::mem::take(&mut self.notes);
+            notes.extend(self.clock_notes(due));
+        }
+        // A round of stream ps at this same tick has just looked at everybody.
+        let young = (cadence.interval / 10).min(Duration::from_secs(1));
+        if !everyone && self.last_round.is_some_and(|at| at.elapsed() < young) {
+            self.weighing.begin(&mut self.world, Asked { due, tick, full: !cadence.changes, everyone, notes });
+            return;
+        }
+        if !self.round(everyone) {
+            self.weighing.beat.skipped += 1;
+            self.notes.extend(notes);
+            if everyone {
+                self.full_wanted.ask(Stream::Pss);
+            }
+            return;
+        }
+        self.await_readers(PATIENCE.min(cadence.interval / 4));
+        self.recorder.unseen(&mut self.world);
+        self.weighing.begin(&mut self.world, Asked { due, tick, full: everyone || !cadence.changes, everyone, notes });
+    }
+
+    /// Hands a sample on.
+    fn offer(&mut self, stream: Stream, made: Weighed) {
+        let Weighed { asked: Asked { due, tick, full, everyone, mut notes }, rows, totals, columns } = made;
+        let beat = if stream == Stream::Pss { &mut self.weighing.beat } else { &mut self.beat };
+        let mut counts = rows.counts;
+        counts.late_ms = u64::try_from(tick.late_ns / 1_000_000).unwrap_or(0);
+        counts.skipped = beat.skipped;
+        counts.boottime_ms = clock::boottime_ns() / 1_000_000;
+        let kept = notes.clone();
+        if beat.refused > 0 {
+            notes.push(Note::new(due, NoteKind::Gap).with("samples", beat.refused).with("why", "queue"));
+        }
+        let facts = Arc::clone(&self.facts);
+        let sample = Sample { stream, facts, columns, due, full, rows: rows.rows, left: rows.left, counts, totals, notes };
+        if (self.take)(Output::Sample(Box::new(sample))).is_ok() {
+            beat.taken(everyone);
+        } else {
+            // What this sample said is lost, so the next must say everything.
+            beat.refused += 1;
+            self.notes.extend(kept);
+            self.notes.truncate(NOTES);
+            self.full_wanted.ask(stream);
+            tracing::warn!(target: "observer", "A sample of stream {stream} was dropped: the writer is behind. The next one is full.");
+        }
+    }
+
     /// Once: how much of the machine this user may not see.
     fn say_what_is_refused(&self, due: Moment, notes: &mut Vec<Note>) {
-        if self.last_full.is_some() {
+        if !self.beat.is_first() {
             return;
         }
         let refused = self.world.table.iter().filter(|process| process.facts.exe == Reading::Refused).count();
@@ -426,34 +493,32 @@ impl Loop {
         }
     }
 
-    fn full_is_due(&mut self, due: Moment) -> bool {
-        let mut full = self.full_wanted.swap(false, Ordering::Relaxed);
-        // The midnight sample begins a segment; so does one under other facts.
-        full |= self.last.is_none_or(|last| last.due.date() != due.date());
-        self.last = Some(Last::now(due));
-        full |= self.refresh_facts();
-        full || self.last_full.is_none_or(|at| at.elapsed() >= self.orders.full_every)
+    /// Whether a stream's next sample must look at everyone: somebody asked, or it is time.
+    fn everyone_is_due(&mut self, stream: Stream, due: Moment) -> bool {
+        // Facts that changed make it ask for all streams.
+        self.refresh_facts();
+        let beat = if stream == Stream::Pss { &mut self.weighing.beat } else { &mut self.beat };
+        let wanted = self.full_wanted.take(stream);
+        beat.everyone_is_due(due) || wanted
     }
 
-    /// Looks at the facts of the header; whether they changed.
-    fn refresh_facts(&mut self) -> bool {
+    /// Looks at the facts of the header.
+    fn refresh_facts(&mut self) {
         if self.facts_read.elapsed() < FACTS_EVERY {
-            return false;
+            return;
         }
         self.facts_read = Instant::now();
         let facts = read_facts(&self.world, &mut self.wall);
-        let changed = facts != *self.facts;
-        if changed {
+        if facts != *self.facts {
             self.facts = Arc::new(facts);
             // Samples must begin anew under them, whoever found out.
-            self.full_wanted.store(true, Ordering::Relaxed);
+            self.full_wanted.ask_all();
         }
-        changed
     }
 
     /// What the clocks did since the tick before.
-    fn clock_notes(&self, due: Moment) -> Vec<Note> {
-        let Some(last) = self.last else { return Vec::new() };
+    fn clock_notes(&mut self, due: Moment) -> Vec<Note> {
+        let Some(last) = self.last.replace(Last::now()) else { return Vec::new() };
         let boot = i64::try_from(clock::boottime_ns()).unwrap_or(i64::MAX) - last.boot_ns;
         let step = Wall::unix_ns() - last.real_ns - boot;
         let slept = boot - (i64::try_from(clock::monotonic_ns()).unwrap_or(i64::MAX) - last.monotonic_ns);
@@ -496,10 +561,15 @@ impl Loop {
         }
     }
 
-    fn reload(&mut self, orders: Orders, number: u64, schedule: &mut Option<Schedule>) {
-        let interval_changed = orders.interval != self.orders.interval;
+    fn reload(&mut self, orders: Orders, number: u64) {
+        // What is under way is made by the orders it began with.
+        if let Some(weighed) = self.weighing.finish(&mut self.world) {
+            self.offer(Stream::Pss, weighed);
+        }
         self.orders = orders;
-        self.sampler = PsSampler::new(self.orders.selection.clone());
+        self.sampler.select(self.orders.selection.clone());
+        self.beat.set(self.orders.ps);
+        self.weighing.select(&mut self.world, self.orders.pss.as_ref());
         // What was heard under the orders before is written by them, and proven by a tick of theirs.
         if let Some((due, _)) = self.reckoning.take() {
             self.flush(Some(due));
@@ -509,7 +579,7 @@ impl Loop {
         self.flush(Some(now));
         self.recorder.select(self.orders.events.clone(), self.orders.exits.clone());
         self.ticks = self.schedule_of_ticks();
-        self.world.details = self.sampler.needs();
+        self.world.details = self.sampler.needs() | self.weighing.needs();
         let other_rules = !self.world.scrubber.has_rules_of(&self.orders.scrubber);
         self.world.scrubber = self.orders.scrubber.clone();
         // Where other rules say what may be recorded of a command line, whoever cannot be read again is not shown by
@@ -520,10 +590,7 @@ impl Loop {
                 process.facts.cmd = Reading::Unread;
             }
         }
-        if interval_changed {
-            *schedule = self.schedule();
-        }
-        self.full_wanted.store(true, Ordering::Relaxed);
+        self.full_wanted.ask_all();
         let _ = (self.take)(Output::Reloaded(number));
     }
 }

@@ -340,6 +340,10 @@ impl Lifecycle {
             process.stat.arg_start = 0;
             process.stat.flags &= !PF_KTHREAD;
             process.life.exec = Some(exec);
+            if let Some(footprint) = &mut process.footprint {
+                footprint.executed();
+                world.sharers.extend(process.facts.exe.known().cloned());
+            }
             process.life.sources = process.life.sources.without(Sources::ARGUMENTS);
             // All other tasks are gone, whenever they tell it.
             process.life.tasks = 1;

@@ -10,21 +10,26 @@
 //! * [`lifecycle`]: from events to the table, and to [`obituary`]; [`life`]: what a process is remembered by for that.
 //! * [`recorder`]: the streams that hear, from the threads to what is flushed.
 //! * [`names`]: names of users and groups.
-//! * [`schedule`]: when a tick is due.
+//! * [`schedule`]: when a tick is due; [`beat`]: the ticks of one stream, and which of them are full.
+//! * [`footprint`]: what is remembered of a process's memory, and whether to read it again; [`pass`]: the readings of a tick, spread
+//!   over a window; [`weighing`]: stream `pss`, from its ticks to its samples.
 //! * [`samplers`]: rows from the table.
 //! * [`thread`]: the observer as others hold it; `event_loop`: what runs all of it, on a thread of its own.
 //!
 //! The observer's own thread reads only what takes no lock of a target (`stat` and the CPU clock); command
 //! lines, executables, control groups and whatever else may wait are the readers'.
 
+pub mod beat;
 pub mod capture;
 pub mod drain;
 mod event_loop;
 pub mod facts;
+pub mod footprint;
 pub mod life;
 pub mod lifecycle;
 pub mod names;
 pub mod obituary;
+pub mod pass;
 pub mod readers;
 pub mod recorder;
 pub mod round;
@@ -33,4 +38,5 @@ pub mod schedule;
 pub mod shown;
 pub mod table;
 pub mod thread;
+pub mod weighing;
 pub mod world;

@@ -35,6 +35,32 @@ const ON_ITS_WAY_NS: u64 = 1_500_000_000;
 /// Longest `stat` there is: 52 numbers of 20 digits and a name.
 const STAT_BYTES: usize = 2048;
 
+/// What rounds found besides whose row may have changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Looked {
+    /// Everyone was read, whether it ran or not.
+    pub everyone: bool,
+    /// What the last of them listed.
+    pub seen: u64,
+    /// Listed, but gone when it was to be read.
+    pub vanished: u64,
+    /// Read and different although the clock stood still.
+    pub gate_missed: u64,
+    /// Time spent reading.
+    pub read: Duration,
+}
+
+impl Looked {
+    /// Adds a round that is finished.
+    pub fn add(&mut self, round: &Round) {
+        self.everyone |= round.everyone;
+        self.seen = round.seen;
+        self.vanished += round.vanished;
+        self.gate_missed += round.gate_missed;
+        self.read += round.read;
+    }
+}
+
 /// The state of a round under way.
 #[derive(Debug)]
 pub struct Round {
@@ -59,6 +85,8 @@ pub struct Round {
     spare: usize,
     next: u32,
     pids: Vec<u32>,
+    /// Executables of those met for the first time.
+    sharers: Vec<Arc<[u8]>>,
     /// Who ended or became a zombie: their children have another parent now, and their session no terminal.
     parents: FxHashSet<u32>,
 }
@@ -70,7 +98,7 @@ impl Round {
     /// `/proc` could not be listed.
     pub fn begin(world: &mut World, everyone: bool) -> std::io::Result<Self> {
         let began = Instant::now();
-        world.last_round_ns = std::mem::replace(&mut world.this_round_ns, clock::monotonic_ns());
+        world.this_round_ns = clock::monotonic_ns();
         let everyone = world.reclaimed(everyone) || everyone;
         let mut pids = Vec::new();
         let listed = everyone || !world.hears;
@@ -114,6 +142,7 @@ impl Round {
             spare: 0,
             next: 0,
             pids: Vec::new(),
+            sharers: Vec::new(),
             parents: FxHashSet::default(),
         }
     }
@@ -271,6 +300,7 @@ impl Round {
         }
         self.want(wants, process);
         self.touched.push(pid);
+        self.sharers.extend(process.facts.exe.known().cloned());
         true
     }
 
@@ -294,6 +324,9 @@ impl Round {
         if finished {
             self.touched.sort_unstable();
             self.touched.dedup();
+            if world.weighs {
+                world.sharers.extend(self.sharers.drain(..));
+            }
             world.readers.ask(self.requests.drain(..));
         }
         finished

@@ -5,10 +5,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::facts::{Facts, Reading, Wants};
+use super::footprint::Footprint;
 use super::life::Life;
 use super::shown::Shown;
 use crate::record::identity::Identity;
-use crate::source::stat::Stat;
+use crate::source::procdir::{Proc, read_at_start};
+use crate::source::stat::{self, Stat};
 
 /// One live process.
 ///
@@ -23,8 +25,6 @@ pub struct Process {
     pub cpu_ns: u64,
     /// When that look was, CLOCK_MONOTONIC nanoseconds; 0 before the first.
     pub looked_ns: u64,
-    /// The same two of the look before.
-    pub before: (u64, u64),
     /// What the ps sampler remembers of it.
     pub ps: Shown,
     /// What is being read of it at the moment.
@@ -53,6 +53,8 @@ pub struct Process {
     pub facts: Facts,
     /// What its obituary will need.
     pub life: Life,
+    /// What the pss sampler remembers of it.
+    pub footprint: Option<Box<Footprint>>,
 }
 
 impl Process {
@@ -63,7 +65,6 @@ impl Process {
             id: Identity { pid: stat.pid, start: stat.start },
             cpu_ns: 0,
             looked_ns: 0,
-            before: (0, 0),
             ps: Shown::default(),
             asked: Wants::NONE,
             late: Wants::NONE,
@@ -78,6 +79,7 @@ impl Process {
             rss_pages: stat.rss_pages,
             facts: Facts::default(),
             life: Life { tasks: u32::try_from(stat.num_threads).unwrap_or(u32::MAX), concerns_others: true, ..Life::default() },
+            footprint: None,
         }
     }
 
@@ -113,21 +115,8 @@ impl Process {
 
     /// Takes a look at its CPU clock.
     pub const fn look(&mut self, cpu_ns: u64, now_ns: u64) {
-        self.before = (self.cpu_ns, self.looked_ns);
         self.cpu_ns = cpu_ns;
         self.looked_ns = now_ns;
-    }
-
-    /// Nanoseconds of CPU and of time between its last two looks. At its first look both run since the round
-    /// before, in which it was not yet there; `None` where there was none.
-    #[must_use]
-    pub const fn interval_ns(&self, last_round_ns: u64) -> Option<(u64, u64)> {
-        let (cpu, since) = match self.before {
-            (_, 0) if last_round_ns == 0 || self.looked_ns == 0 => return None,
-            (_, 0) => (0, last_round_ns),
-            before => before,
-        };
-        Some((self.cpu_ns.saturating_sub(cpu), self.looked_ns.saturating_sub(since)))
     }
 
     fn descriptors(&self) -> usize {
@@ -155,6 +144,19 @@ impl Process {
     #[must_use]
     pub const fn is_read(&self) -> bool {
         self.stat.state != 0
+    }
+
+    /// Whether what has its pid now is it: answers of the kernel under its pid were its own.
+    #[must_use]
+    pub fn is_still_there(&self, proc: &Proc) -> bool {
+        let mut buffer = [0; 2048];
+        match &self.kept {
+            Some(kept) => read_at_start(kept, &mut buffer[..8]).is_ok(),
+            None => {
+                let read = proc.open_stat(self.id.pid).and_then(|fd| read_at_start(&fd, &mut buffer));
+                read.is_ok_and(|length| stat::parse(&buffer[..length]).is_some_and(|(stat, _)| self.started_at(stat.start)))
+            }
+        }
     }
 
     /// Whether start ticks as `/proc` says them are its own. The identity of one whose birth was told has the event's stamp,
@@ -292,17 +294,6 @@ mod tests {
         assert!(!table.may_keep());
         table.insert(Process { kept: Some(file()), ..process(1) });
         assert!(table.remove(1).is_some() && table.may_keep());
-    }
-
-    #[test]
-    fn the_interval_of_a_newborn_begins_with_the_round_before() {
-        let mut process = process(1);
-        assert_eq!(process.interval_ns(500), None, "nobody looked at its clock yet");
-        process.look(30, 1500);
-        assert_eq!(process.interval_ns(0), None, "there was no round before: its interval is not known");
-        assert_eq!(process.interval_ns(500), Some((30, 1000)));
-        process.look(40, 2500);
-        assert_eq!(process.interval_ns(1500), Some((10, 1000)));
     }
 
     proptest! {

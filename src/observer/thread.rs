@@ -1,36 +1,36 @@
 //! The observer as others hold it: its orders, what it says, and the thread that its loop runs on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::beat::Cadence;
 use super::capture::Capture;
 use super::drain::{Batch, Drain, Ears, Pulse};
 use super::event_loop::Loop;
 use super::readers::Readers;
 use super::recorder::Recorder;
 use super::samplers::ps::Selection;
-use super::samplers::{events, exits};
+use super::samplers::{events, exits, pss};
 use super::world::World;
 use crate::record::alive::{Alive, Census};
 use crate::record::flush::Flush;
 use crate::record::sample::Sample;
 use crate::record::scrub::Scrubber;
+use crate::record::wanted::FullWanted;
 use crate::source::procdir::Proc;
 
 /// What the observer is to do.
 #[derive(Debug, Clone)]
 pub struct Orders {
-    /// How often a sample is taken; `None` while the stream is off.
-    pub interval: Option<Duration>,
-    /// Between full samples only what changed is handed on; else every sample is full.
-    pub changes: bool,
-    /// How often everyone is read, and a sample is full.
-    pub full_every: Duration,
-    /// Who is shown, and of whom what.
+    /// How often stream `ps` is sampled; `None` while it is off.
+    pub ps: Option<Cadence>,
+    /// Who is shown there, and of whom what.
     pub selection: Selection,
+    /// How often stream `pss` is sampled, and what that may cost; `None` while it is off.
+    pub pss: Option<(Cadence, pss::Selection)>,
     /// What of a command line may be recorded.
     pub scrubber: Scrubber,
     /// What of the events is written; `None` while the stream is off.
@@ -99,7 +99,7 @@ impl Observer {
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn start(start: Start, orders: Orders, full_wanted: Arc<AtomicBool>, take: Take) -> std::io::Result<Self> {
+    pub fn start(start: Start, orders: Orders, full_wanted: Arc<FullWanted>, take: Take) -> std::io::Result<Self> {
         let Start { proc, may_keep, ears, past } = start;
         let (messages, inbox) = mpsc::channel();
         let (sources, deaf) = match ears {

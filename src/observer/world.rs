@@ -8,15 +8,18 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashSet;
 
 use super::facts::{Facts, Got, Reading, Wants, program_of};
+use super::footprint::Seen;
 use super::life::Sources;
 use super::names::Names;
 use super::readers::{Answer, Readers, Request};
+use super::samplers::pss;
 use super::table::{Process, Table};
 use crate::record::cmd::Cmd;
 use crate::record::identity::Identity;
 use crate::record::scrub::Scrubber;
 use crate::source::host::{self, Machine};
 use crate::source::procdir::Proc;
+use crate::source::smaps::Taken;
 use crate::source::tty::Terminals;
 use crate::source::{ReadError, cgroup, clock};
 
@@ -60,8 +63,15 @@ pub struct World {
     pub parents: FxHashSet<u32>,
     /// Processes whose end nobody told: a round found them gone.
     pub unseen: Vec<Box<Process>>,
-    /// When the round before began, CLOCK_MONOTONIC nanoseconds; 0 before the first.
-    pub last_round_ns: u64,
+    /// Stream `pss` is recorded: what follows is for it.
+    pub weighs: bool,
+    /// Executables of which a process was born or died since the pss sampler last planned: their processes share memory.
+    pub sharers: FxHashSet<Arc<[u8]>>,
+    /// Readings of memory that came since it last looked, with what a MiB cost where that could be told.
+    pub taken: Vec<(Taken, Option<u64>)>,
+    /// Who ended and was shown by it.
+    pub ended_with_memory: Vec<Identity>,
+    /// When the last round began, CLOCK_MONOTONIC nanoseconds; 0 before the first.
     pub(super) this_round_ns: u64,
     reclaim: Option<(u64, Instant)>,
     said_late: Option<Instant>,
@@ -86,7 +96,10 @@ impl World {
             dead: VecDeque::new(),
             parents: FxHashSet::default(),
             unseen: Vec::new(),
-            last_round_ns: 0,
+            weighs: false,
+            sharers: FxHashSet::default(),
+            taken: Vec::new(),
+            ended_with_memory: Vec::new(),
             this_round_ns: 0,
             reclaim: None,
             said_late: None,
@@ -104,6 +117,10 @@ impl World {
         if process.life.concerns_others {
             self.parents.insert(pid);
         }
+        if self.weighs {
+            self.sharers.extend(sharer(&process));
+            self.ended_with_memory.extend(pss::left(&process));
+        }
         Some(process)
     }
 
@@ -113,12 +130,32 @@ impl World {
         if process.life.concerns_others {
             self.parents.insert(pid);
         }
+        if self.weighs {
+            self.sharers.extend(sharer(process));
+        }
         if !process.is_read() {
             // Of a storm the youngest: a zombie among the others is found by the next list.
             if self.dead.len() >= DEAD {
                 self.dead.pop_front();
             }
             self.dead.push_back(pid);
+        }
+    }
+
+    /// Takes a reading of memory in.
+    fn take_memory(&mut self, pid: u32, got: Option<&Got>) {
+        // Another one that has the pid by now did not ask.
+        let Some(process) = self.table.get_mut(pid).filter(|process| process.asked.has(Wants::MEMORY)) else { return };
+        process.asked = process.asked.without(Wants::MEMORY);
+        let seen = Seen::of(process, false);
+        let is_same = !self.proc.is_native() || process.is_still_there(&self.proc);
+        let Some(footprint) = process.footprint.as_mut() else { return };
+        match got.and_then(|got| got.memory) {
+            Some(taken) => {
+                let mib_ns = if is_same { footprint.take(&seen, &taken, clock::monotonic_ns()) } else { None };
+                self.taken.push((taken, mib_ns));
+            }
+            None => footprint.give_up(&seen),
         }
     }
 
@@ -170,6 +207,11 @@ impl World {
     }
 
     pub(super) fn take_facts(&mut self, pid: u32, start: Option<u64>, wants: Wants, got: Option<Box<Got>>) -> bool {
+        if wants == Wants::MEMORY {
+            // Nothing but its footprint changed.
+            self.take_memory(pid, got.as_deref());
+            return false;
+        }
         // What a foreign /proc says of a process is learned in the same way for all of them.
         if let Some(Got { stat: Some(Ok((stat, comm))), .. }) = got.as_deref() {
             let known = self.table.get(pid).is_some_and(|process| process.is_known() && process.started_at(stat.start));
@@ -221,6 +263,9 @@ impl World {
         if let Some(exe) = got.exe.filter(|answer| !is_over(&process.facts.exe, answer)) {
             let before = std::mem::take(&mut process.facts.exe);
             process.facts.exe = same_or_new(before, Reading::from_read(exe));
+            if self.weighs {
+                self.sharers.extend(sharer(process));
+            }
             process.facts.program = program(process);
         }
         if let Some(path) = got.cgroup.filter(|answer| !is_over(&process.facts.cgroup, answer)) {
@@ -257,6 +302,11 @@ impl World {
             requests.extend(status.gids.iter().filter_map(|gid| self.names.ask_group(*gid)));
         }
     }
+}
+
+/// By what those who share memory know each other: forked of each other, or executing the same, they have the same executable.
+fn sharer(process: &Process) -> Option<Arc<[u8]>> {
+    if process.is_read() { process.facts.exe.known().cloned() } else { None }
 }
 
 /// A process that ended while it was asked keeps, in its last row, what was known of it.

@@ -18,3 +18,4 @@ pub mod schema;
 pub mod scrub;
 pub mod stream;
 pub mod value;
+pub mod wanted;

@@ -73,6 +73,8 @@ pub struct Sample {
     pub left: Vec<Left>,
     /// What was considered.
     pub counts: Counts,
+    /// What the tick of this stream says besides: sums, as `key=value`.
+    pub totals: Vec<(&'static str, String)>,
     /// Notes for every live segment, to be written before the rows.
     pub notes: Vec<Note>,
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::obey::Writer;
@@ -23,6 +22,7 @@ use crate::record::moment::Moment;
 use crate::record::schema::{Columns, Kind};
 use crate::record::stream::Stream;
 use crate::record::value::Value;
+use crate::record::wanted::FullWanted;
 use crate::source::clock::Wall;
 
 const STREAM: Stream = Stream::Exits;
@@ -40,7 +40,7 @@ fn settings(format: Format) -> Settings {
 
 fn start(dir: &Path, format: Format) -> Writer {
     let directory = Directory::open(dir, None).unwrap();
-    let full_wanted = Arc::new(AtomicBool::new(false));
+    let full_wanted = Arc::new(FullWanted::default());
     let mut writer = Writer::new(
         directory,
         settings(format),

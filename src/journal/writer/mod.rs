@@ -20,7 +20,7 @@ mod work;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -35,6 +35,7 @@ use crate::record::identity::Domain;
 use crate::record::ledger::Note;
 use crate::record::sample::Sample;
 use crate::record::stream::Stream;
+use crate::record::wanted::FullWanted;
 
 pub(super) use notes::lost_before;
 use obey::Writer;
@@ -175,7 +176,7 @@ impl Journal {
         settings: Settings,
         domain: Domain,
         own_log: OwnLog,
-        full_wanted: Arc<AtomicBool>,
+        full_wanted: Arc<FullWanted>,
         note: Note,
     ) -> io::Result<Self> {
         let (items, inbox) = mpsc::channel();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ use crate::record::ledger::{Note, NoteKind};
 use crate::record::moment::Moment;
 use crate::record::schema::Columns;
 use crate::record::stream::Stream;
+use crate::record::wanted::FullWanted;
 use crate::source::clock::Wall;
 
 /// The writer's own state.
@@ -33,7 +34,7 @@ pub(super) struct Writer {
     pub(super) settings: Settings,
     pub(super) domain: Domain,
     pub(super) own_log: OwnLog,
-    pub(super) full_wanted: Arc<AtomicBool>,
+    pub(super) full_wanted: Arc<FullWanted>,
     pub(super) archivist: Archivist,
     pub(super) plan: Plan,
     pub(super) live: BTreeMap<Stream, Live>,
@@ -57,7 +58,7 @@ impl Writer {
         settings: Settings,
         domain: Domain,
         own_log: OwnLog,
-        full_wanted: Arc<AtomicBool>,
+        full_wanted: Arc<FullWanted>,
         busy: Arc<Busy>,
     ) -> io::Result<Self> {
         Ok(Self {
@@ -222,7 +223,7 @@ impl Writer {
                     self.keep_notes(stream, work.take_notes());
                     tracing::warn!(target: "journal", "A sample of stream {stream} was dropped: a segment, or what follows a gap, begins with a full one. That is asked for.");
                 }
-                Action::WantFull { .. } => self.full_wanted.store(true, Ordering::Relaxed),
+                Action::WantFull { stream } => self.full_wanted.ask(stream),
                 Action::NoteShed { stream, share } => {
                     tracing::warn!(target: "journal", "Today's segments of stream {stream} have reached its share of {share} bytes. Its rows are shed until midnight; ticks go on. Raise max_size to keep more.");
                     let now = self.wall.now();

@@ -50,7 +50,7 @@ impl Writer {
         sample.due.write(3, &mut time);
         let (news, ledger) = if shed { (News::default(), Ledger { shed: news.rows.len() as u64, ..ledger }) } else { (news, ledger) };
         live.format.news(stream, &live.columns, &time, &news, &mut out);
-        live.format.tick(stream, &time, &encode::tick_fields(&sample.counts, sample.full, &news, ledger), &mut out);
+        live.format.tick(stream, &time, &encode::tick_fields(&sample.counts, &sample.totals, sample.full, &news, ledger), &mut out);
         let written = live.append(&mut out, true);
         if shed || written.is_err() {
             live.changes.unsaid(left);

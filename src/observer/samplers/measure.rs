@@ -84,7 +84,8 @@ impl View<'_> {
         self.marks.get()
     }
 
-    fn read<T>(&self, reading: &Reading<T>, value: impl FnOnce(&T) -> Value) -> Value {
+    /// The value of what was read; what was refused or did not come in time is marked.
+    pub fn read<T>(&self, reading: &Reading<T>, value: impl FnOnce(&T) -> Value) -> Value {
         match reading {
             Reading::Known(known) => value(known),
             Reading::Absent => Value::Absent,
@@ -203,6 +204,12 @@ pub fn needs(column: &str) -> Wants {
 #[must_use]
 pub fn of(column: &str) -> Measure {
     find(column).unwrap_or(|_| Value::Absent)
+}
+
+/// Whether a column has a measure.
+#[cfg(test)]
+pub fn is_measured(column: &str) -> bool {
+    find(column).is_some()
 }
 
 #[expect(clippy::too_many_lines, reason = "one line a column, in the schema's order: a table, not a flow")]

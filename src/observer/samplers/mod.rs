@@ -4,3 +4,4 @@ pub mod events;
 pub mod exits;
 pub mod measure;
 pub mod ps;
+pub mod pss;

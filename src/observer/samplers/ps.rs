@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::measure::{self, Context, Measure};
 use crate::observer::facts::Wants;
-use crate::observer::round::Round;
+use crate::observer::round::Looked;
 use crate::observer::table::Process;
 use crate::observer::world::World;
 use crate::record::identity::Identity;
@@ -47,6 +47,8 @@ pub struct PsSampler {
     measures: Vec<Measure>,
     /// Sort keys with their measures: what is sorted by need not be shown.
     keys: Vec<(Measure, bool)>,
+    /// When the sample before was taken, CLOCK_MONOTONIC nanoseconds; 0 before the first.
+    last_ns: u64,
 }
 
 impl PsSampler {
@@ -56,7 +58,20 @@ impl PsSampler {
         let measured = selection.columns.iter().filter(|column| column.name != "time");
         let measures = measured.map(|column| measure::of(column.name)).collect();
         let keys = selection.sort.iter().map(|key| (measure::of(key.column.name), key.descending)).collect();
-        Self { selection, measures, keys }
+        Self { selection, measures, keys, last_ns: 0 }
+    }
+
+    /// Takes another selection; the interval goes on.
+    pub fn select(&mut self, selection: Selection) {
+        *self = Self { last_ns: self.last_ns, ..Self::new(selection) };
+    }
+
+    /// The intervals of the first sample begin with the clocks as they were read last.
+    pub fn begin(&mut self, world: &mut World) {
+        self.last_ns = world.this_round_ns;
+        for process in world.table.iter_mut_from(0) {
+            process.ps.remember(process.cpu_ns, process.looked_ns);
+        }
     }
 
     /// What its columns need to be read beyond the facts of every process.
@@ -78,8 +93,8 @@ impl PsSampler {
             || (process.stat.tty_nr != 0 && !self.selection.interactive)
     }
 
-    /// Makes the rows of a round: of everyone if the sample is full, else of what was touched.
-    pub fn rows(&self, world: &mut World, round: &mut Round, full: bool) -> Rows {
+    /// Makes the rows of what rounds found: of everyone if the sample is full, else of `touched` (ascending).
+    pub fn rows(&mut self, world: &mut World, touched: &[u32], looked: Looked, full: bool) -> Rows {
         let began = Instant::now();
         let mut made = Rows::default();
         for (id, visible) in world.ended.drain(..) {
@@ -87,13 +102,14 @@ impl PsSampler {
                 made.left.push(Left { id, why: Why::Exit });
             }
         }
-        let World { table, names, terminals, machine, last_round_ns, swap, hears, .. } = world;
+        let last_ns = std::mem::replace(&mut self.last_ns, world.this_round_ns);
+        let World { table, names, terminals, machine, swap, hears, .. } = world;
         let context = Context::new(names, terminals, machine, *swap);
-        let mut touched = round.touched.iter().copied().peekable();
+        let mut touched = touched.iter().copied().peekable();
         let mut sorted: Vec<(Vec<Value>, Row)> = Vec::new();
         let hears = *hears;
-        let vanished = if hears { 0 } else { round.vanished };
-        let mut counts = Counts { seen: round.seen, vanished, ..Counts::default() };
+        let vanished = if hears { 0 } else { looked.vanished };
+        let mut counts = Counts { seen: looked.seen, vanished, ..Counts::default() };
         for process in table.iter_mut_from(0) {
             let pid = process.id.pid;
             while touched.next_if(|touched| *touched < pid).is_some() {}
@@ -108,9 +124,11 @@ impl PsSampler {
                 }
             }
             if is_touched {
-                process.ps.pct = process.interval_ns(*last_round_ns).map(|(cpu, time)| measure::per_cent_tenths(cpu, time));
+                let interval = process.ps.interval_ns(process.cpu_ns, process.looked_ns, last_ns);
+                process.ps.pct = interval.map(|(cpu, time)| measure::per_cent_tenths(cpu, time));
                 process.ps.first = process.ps.pct.is_none();
             }
+            process.ps.remember(process.cpu_ns, process.looked_ns);
             if hears && !process.is_read() {
                 // Its birth was told; before it could be looked at it was gone.
                 counts.vanished += 1;
@@ -143,8 +161,8 @@ impl PsSampler {
             counts.vanished = counts.seen.saturating_sub(table.len() as u64).max(counts.vanished);
             counts.seen = table.len() as u64 + counts.vanished;
         }
-        counts.gate_missed = round.everyone.then_some(round.gate_missed);
-        counts.read_us = u64::try_from((round.read + began.elapsed()).as_micros()).unwrap_or(u64::MAX);
+        counts.gate_missed = looked.everyone.then_some(looked.gate_missed);
+        counts.read_us = u64::try_from((looked.read + began.elapsed()).as_micros()).unwrap_or(u64::MAX);
         made.counts = counts;
         made
     }

@@ -1,0 +1,293 @@
+//! What the pss sampler remembers of a process, and what it says about the next reading.
+//!
+//! A reading of `smaps_rollup` is the dearest there is and holds its target up, so it is made again only when something says that
+//! it would bring something new, and a process is never held for more than a small share of its time.
+
+use std::time::Duration;
+
+use super::facts::Reading;
+use super::table::Process;
+use crate::source::ReadError;
+use crate::source::smaps::{Memory, Taken};
+
+/// A process is held up for no more than this part of its time: a reading that took 10 ms is followed by none for 2.5 s.
+pub const HELD_SHARE: u32 = 250;
+/// After so many samples a reading is made again whatever is said.
+pub const SAMPLES: u32 = 30;
+/// What a reading costs beside what each MiB adds.
+const BASE_NS: u64 = 20_000;
+/// What a MiB costs as long as nothing was learned.
+pub const MIB_NS: u64 = 20_000;
+const MIB: u64 = 1 << 20;
+
+/// The last reading of a process and what was so when it was made.
+#[derive(Clone, Debug, Default)]
+pub struct Footprint {
+    /// What was read.
+    pub memory: Reading<Memory>,
+    /// When, CLOCK_MONOTONIC nanoseconds; 0 before the first.
+    pub read_ns: u64,
+    /// When it was first considered, likewise.
+    pub known_ns: u64,
+    /// It was read since the sample before.
+    pub fresh: bool,
+    /// It is too dear to be read more often than at `max_age`.
+    pub cooling: bool,
+    /// The last attempt was not answered in time.
+    pub late: bool,
+    /// Its row holds a refused value.
+    pub refused: bool,
+    /// It is in the stream.
+    pub visible: bool,
+    /// Samples since it was read.
+    samples: u32,
+    /// Its CPU clock, resident pages and minor faults then.
+    cpu_ns: u64,
+    rss_pages: u64,
+    min_flt: u64,
+    /// What a MiB of it costs to read, nanoseconds; 0 before the first reading.
+    mib_ns: u64,
+    /// How long the last reading held it up.
+    took: Duration,
+    /// Minor faults at the last plan, and a running mean of them between two: more than usual is a burst.
+    planned_flt: u64,
+    usual_flt: u64,
+    /// More faults than usual since the plan before.
+    bursts: bool,
+}
+
+/// Why a process should be read, the strongest reason that holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The reading is old.
+    Old,
+    /// Somebody who shares its executable was born or died.
+    Sharer,
+    /// It ran, and its memory moved or it touched new pages.
+    Changed,
+    /// It was never read.
+    New,
+}
+
+/// A process that should be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub pid: u32,
+    /// Why.
+    pub reason: Reason,
+    /// By how many bytes its reading may be wrong.
+    pub wrong_by: u64,
+    /// What a reading is expected to cost, CPU nanoseconds.
+    pub cost_ns: u64,
+}
+
+/// The limits of the config.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// CPU time that the readings of a tick may cost.
+    pub budget: Duration,
+    /// A process whose reading costs more is read at `max_age` only.
+    pub max_read: Duration,
+    /// A reading gets no older than this, or than [`SAMPLES`] samples, whichever is sooner.
+    pub max_age: Duration,
+}
+
+impl Footprint {
+    /// Begins a new sample: what the stream says of the reading from now on.
+    pub const fn begin(&mut self) {
+        self.fresh = false;
+    }
+
+    /// Whether and why a process should be read; `page` is the size of a page, `mib_ns` what a MiB costs elsewhere.
+    pub fn consider(&mut self, process: &Seen, now_ns: u64, limits: &Limits, page: u64, mib_ns: u64) -> Option<Candidate> {
+        self.samples = self.samples.saturating_add(1);
+        if self.known_ns == 0 {
+            self.known_ns = now_ns;
+            self.planned_flt = process.min_flt;
+        }
+        self.notice_burst(process.min_flt);
+        let rss = process.rss_pages.saturating_mul(page);
+        let ran = process.cpu_ns != self.cpu_ns;
+        let never = self.read_ns == 0;
+        let moved = process.rss_pages.abs_diff(self.rss_pages);
+        let faults = process.min_flt.saturating_sub(self.min_flt).min(process.rss_pages);
+        let one_per_cent = self.rss_pages / 100;
+        let age = Duration::from_nanos(now_ns.saturating_sub(if never { self.known_ns } else { self.read_ns }));
+        let (reason, wrong_by) = if self.late && !ran {
+            // It did not answer, and has not run since: it would not answer now.
+            return None;
+        } else if never {
+            (Reason::New, rss)
+        } else if moved > one_per_cent || (ran && faults > one_per_cent) {
+            (Reason::Changed, moved.max(faults).saturating_mul(page))
+        } else if process.sharers_changed {
+            (Reason::Sharer, self.memory.known().map_or(rss, |memory| memory.pss.saturating_sub(memory.uss)))
+        } else if self.samples >= SAMPLES || age >= limits.max_age {
+            // The longer it waits the more it may be wrong by.
+            (Reason::Old, (rss / 100).saturating_mul(u64::from(self.samples / SAMPLES).max(1)))
+        } else {
+            return None;
+        };
+        let cost_ns = BASE_NS + (rss / 1024).saturating_mul(if self.mib_ns == 0 { mib_ns } else { self.mib_ns }) / 1024;
+        self.cooling = u128::from(cost_ns) > limits.max_read.as_nanos();
+        if self.cooling && (age < limits.max_age || self.bursts) {
+            return None;
+        }
+        // Whatever it does, it is not held for more than its share.
+        if !never && Duration::from_nanos(now_ns.saturating_sub(self.read_ns)) < self.took * HELD_SHARE {
+            return None;
+        }
+        Some(Candidate { pid: process.pid, reason, wrong_by, cost_ns })
+    }
+
+    /// More faults than twice the usual and than a handful: it takes its own lock now more than it does otherwise.
+    fn notice_burst(&mut self, min_flt: u64) {
+        const HANDFUL: u64 = 1000;
+        let faults = min_flt.saturating_sub(std::mem::replace(&mut self.planned_flt, min_flt));
+        self.bursts = faults > HANDFUL && faults > self.usual_flt.saturating_mul(2);
+        self.usual_flt = (self.usual_flt.saturating_mul(7) + faults) / 8;
+    }
+
+    /// Takes a reading in. Answers what a MiB cost, where that can be told from the rest.
+    pub fn take(&mut self, seen: &Seen, taken: &Taken, now_ns: u64) -> Option<u64> {
+        self.read_ns = now_ns;
+        (self.cpu_ns, self.rss_pages, self.min_flt) = (seen.cpu_ns, seen.rss_pages, seen.min_flt);
+        (self.samples, self.fresh, self.late, self.took) = (0, true, false, taken.took);
+        self.memory = match taken.memory {
+            Err(ReadError::NoDescriptor) => Reading::Late,
+            memory => Reading::from_read(memory),
+        };
+        let rss = self.memory.known()?.rss;
+        let cpu_ns = u64::try_from(taken.cpu.as_nanos()).unwrap_or(u64::MAX);
+        let of_memory = cpu_ns.saturating_sub(BASE_NS).saturating_mul(1024) / (rss / 1024).max(1);
+        // Half of what was known and half of what is new: a process may gain or lose huge pages.
+        self.mib_ns = if self.mib_ns == 0 { of_memory } else { self.mib_ns.midpoint(of_memory) }.max(1);
+        (rss >= MIB).then_some(of_memory)
+    }
+
+    /// It executes: all its memory is another's.
+    pub const fn executed(&mut self) {
+        self.rss_pages = 0;
+    }
+
+    /// It did not answer in time.
+    pub fn give_up(&mut self, seen: &Seen) {
+        self.late = true;
+        self.cpu_ns = seen.cpu_ns;
+        if self.memory.known().is_none() {
+            self.memory = Reading::Late;
+        }
+    }
+
+    /// Age of the reading.
+    #[must_use]
+    pub fn age(&self, now_ns: u64) -> Option<Duration> {
+        self.memory.known().map(|_| Duration::from_nanos(now_ns.saturating_sub(self.read_ns)))
+    }
+}
+
+/// What is seen of a process without reading its memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// Its pid.
+    pub pid: u32,
+    /// Its CPU clock, nanoseconds.
+    pub cpu_ns: u64,
+    /// Its resident pages.
+    pub rss_pages: u64,
+    /// Its minor faults.
+    pub min_flt: u64,
+    /// Somebody with the same executable was born or died since the plan before.
+    pub sharers_changed: bool,
+}
+
+impl Seen {
+    /// Of a process in the table.
+    #[must_use]
+    pub const fn of(process: &Process, sharers_changed: bool) -> Self {
+        Self { pid: process.id.pid, cpu_ns: process.cpu_ns, rss_pages: process.rss_pages, min_flt: process.stat.min_flt, sharers_changed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+    const LIMITS: Limits =
+        Limits { budget: Duration::from_millis(50), max_read: Duration::from_millis(20), max_age: Duration::from_secs(300) };
+
+    fn seen(cpu_ns: u64, rss_pages: u64, min_flt: u64) -> Seen {
+        Seen { pid: 7, cpu_ns, rss_pages, min_flt, sharers_changed: false }
+    }
+
+    fn taken(pages: u64, micros: u64) -> Taken {
+        let memory = Memory { rss: pages * 4096, pss: pages * 4096, uss: pages * 4096, ..Memory::default() };
+        let took = Duration::from_micros(micros);
+        Taken { memory: Ok(memory), cpu: took, took }
+    }
+
+    fn read_once(pages: u64, micros: u64) -> Footprint {
+        let mut footprint = Footprint::default();
+        let first = footprint.consider(&seen(1, pages, 10), S, &LIMITS, 4096, MIB_NS).unwrap();
+        assert_eq!(first.reason, Reason::New);
+        footprint.take(&seen(1, pages, 10), &taken(pages, micros), S);
+        footprint
+    }
+
+    #[test]
+    fn who_did_nothing_is_read_again_after_thirty_samples_or_at_max_age() {
+        let mut footprint = read_once(10_000, 500);
+        for at in 2..31 {
+            assert_eq!(footprint.consider(&seen(1, 10_000, 10), at * S, &LIMITS, 4096, MIB_NS), None);
+        }
+        assert_eq!(footprint.consider(&seen(1, 10_000, 10), 31 * S, &LIMITS, 4096, MIB_NS).unwrap().reason, Reason::Old);
+        let mut footprint = read_once(10_000, 500);
+        assert_eq!(footprint.consider(&seen(1, 10_000, 10), 301 * S, &LIMITS, 4096, MIB_NS).unwrap().reason, Reason::Old);
+    }
+
+    #[test]
+    fn a_per_cent_of_memory_or_of_faults_is_a_change() {
+        let mut footprint = read_once(10_000, 500);
+        assert_eq!(
+            footprint.consider(&seen(2, 10_100, 110), 2 * S, &LIMITS, 4096, MIB_NS),
+            None,
+            "one per cent is not more than one"
+        );
+        let moved = footprint.consider(&seen(2, 10_101, 10), 3 * S, &LIMITS, 4096, MIB_NS).unwrap();
+        assert_eq!((moved.reason, moved.wrong_by), (Reason::Changed, 101 * 4096));
+        let touched = footprint.consider(&seen(2, 10_000, 300), 4 * S, &LIMITS, 4096, MIB_NS).unwrap();
+        assert_eq!((touched.reason, touched.wrong_by), (Reason::Changed, 290 * 4096));
+        let sharer = Seen { sharers_changed: true, ..seen(1, 10_000, 10) };
+        assert_eq!(footprint.consider(&sharer, 5 * S, &LIMITS, 4096, MIB_NS).unwrap().reason, Reason::Sharer);
+    }
+
+    #[test]
+    fn what_it_costs_is_learned_and_who_is_too_dear_waits_for_max_age_and_for_calm() {
+        // 400 MiB at 100 µs a MiB: 40 ms.
+        let mut footprint = read_once(102_400, 40_000);
+        assert_eq!(footprint.consider(&seen(2, 120_000, 20), 30 * S, &LIMITS, 4096, MIB_NS), None);
+        assert!(footprint.cooling);
+        // At max_age, but in the middle of a burst.
+        assert_eq!(footprint.consider(&seen(3, 120_000, 50_000), 302 * S, &LIMITS, 4096, MIB_NS), None);
+        let calm = footprint.consider(&seen(4, 120_000, 50_010), 303 * S, &LIMITS, 4096, MIB_NS).unwrap();
+        assert!(calm.cost_ns > 40_000_000, "{calm:?}");
+    }
+
+    #[test]
+    fn nobody_is_held_for_more_than_its_share() {
+        let mut footprint = read_once(102_400, 10_000);
+        assert_eq!(footprint.consider(&seen(2, 120_000, 20), S + 2_400_000_000, &LIMITS, 4096, MIB_NS), None, "10 ms in 2.4 s");
+        assert!(footprint.consider(&seen(3, 120_000, 20), S + 2_600_000_000, &LIMITS, 4096, MIB_NS).is_some());
+    }
+
+    #[test]
+    fn who_did_not_answer_is_asked_again_once_it_ran() {
+        let mut footprint = Footprint::default();
+        assert!(footprint.consider(&seen(1, 10, 1), S, &LIMITS, 4096, MIB_NS).is_some());
+        footprint.give_up(&seen(1, 10, 1));
+        assert_eq!((footprint.consider(&seen(1, 10, 1), 2 * S, &LIMITS, 4096, MIB_NS), &footprint.memory), (None, &Reading::Late));
+        assert!(footprint.consider(&seen(2, 10, 1), 3 * S, &LIMITS, 4096, MIB_NS).is_some());
+    }
+}
