@@ -85,7 +85,7 @@ impl Place {
     /// The same with stream `ps` alone: for tests that count what stands in one file, or fill a disk with it.
     pub fn of_ps(config: &str) -> Self {
         let (top, ps) = config.split_once("ps:").unwrap_or((config, ""));
-        Self::new(&format!("{top}\n[events]\nenabled = false\n[exits]\nenabled = false\nps:{ps}"))
+        Self::new(&format!("{top}\n[pss]\nenabled = false\n[events]\nenabled = false\n[exits]\nenabled = false\nps:{ps}"))
     }
 
     /// A whole config: `config` holds top-level keys first, then tables other than `[ps]`; its own `[ps]` keys follow the mark `ps:`.
