@@ -107,10 +107,14 @@ impl Weighing {
     /// Asks for the readings that are due, takes those that came, and makes the sample when there is nothing left to wait for.
     pub fn advance(&mut self, world: &mut World, now: Instant) -> Option<Weighed> {
         let under_way = self.under_way.as_mut()?;
+        let mut requests = Vec::new();
         for pid in under_way.pass.take(now) {
             let Some(process) = world.table.get_mut(pid) else { continue };
             process.asked |= Wants::MEMORY;
-            world.readers.ask([Request::Process { pid, start: None, wants: Wants::MEMORY }]);
+            requests.push(Request::Process { pid, start: None, wants: Wants::MEMORY });
+        }
+        if !requests.is_empty() {
+            world.readers.ask(requests);
         }
         if let Some(sampler) = &mut self.sampler {
             sampler.take(world, &mut under_way.spent);
