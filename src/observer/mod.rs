@@ -10,6 +10,7 @@
 //! * [`lifecycle`]: from events to the table, and to [`obituary`]; [`life`]: what a process is remembered by for that.
 //! * [`recorder`]: the streams that hear, from the threads to what is flushed.
 //! * [`names`]: names of users and groups.
+//! * [`survey`]: one look at the memory of everyone, without a table.
 //! * [`schedule`]: when a tick is due.
 //! * [`samplers`]: rows from the table.
 //! * [`thread`]: the observer as others hold it; `event_loop`: what runs all of it, on a thread of its own.
@@ -31,6 +32,7 @@ pub mod round;
 pub mod samplers;
 pub mod schedule;
 pub mod shown;
+pub mod survey;
 pub mod table;
 pub mod thread;
 pub mod world;
