@@ -8,6 +8,7 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::number;
@@ -84,7 +85,7 @@ pub fn parse(text: &[u8]) -> Option<Memory> {
 #[must_use]
 pub fn take(proc: &Proc, pid: u32) -> Taken {
     let (cpu, began) = (clock_gettime(ClockId::ThreadCPUTime), Instant::now());
-    let memory = read_by(|file| proc.open_of(pid, file));
+    let memory = read_by(|rollup| proc.open_of(pid, if rollup { b"/smaps_rollup" } else { b"/smaps" }));
     let took = began.elapsed();
     let spent = clock_gettime(ClockId::ThreadCPUTime) - cpu;
     Taken { memory, cpu: Duration::try_from(spent).unwrap_or_default(), took }
@@ -95,20 +96,21 @@ pub fn take(proc: &Proc, pid: u32) -> Taken {
 /// # Errors
 /// As [`ReadError`] says; `Vanished` also of what lives and has no memory: kernel threads and zombies.
 pub fn read(dir: &ProcessDir) -> Result<Memory, ReadError> {
-    read_by(|file| dir.open(std::str::from_utf8(&file[1..]).unwrap_or_default()))
+    read_by(|rollup| dir.open_or_errno(if rollup { "smaps_rollup" } else { "smaps" }))
 }
 
-/// `open` is told the name with a slash before it.
-fn read_by(open: impl Fn(&[u8]) -> Result<OwnedFd, ReadError>) -> Result<Memory, ReadError> {
-    match open(b"/smaps_rollup") {
+/// `open` opens `smaps_rollup`, or else `smaps`.
+fn read_by(open: impl Fn(bool) -> Result<OwnedFd, Errno>) -> Result<Memory, ReadError> {
+    match open(true) {
         Ok(fd) => {
             // One call: the kernel makes the whole file at the first, and makes it again for none.
             let mut buffer = [0; ROLLUP_BYTES];
             let length = read_at_start(&fd, &mut buffer)?;
             parse(&buffer[..length]).ok_or(ReadError::Vanished)
         }
-        Err(ReadError::Vanished) => parse(&read_all(open(b"/smaps")?)?).ok_or(ReadError::Vanished),
-        Err(error) => Err(error),
+        // What has no memory says ESRCH, and would say nothing in `smaps` either.
+        Err(Errno::NOENT) => parse(&read_all(open(false)?)?).ok_or(ReadError::Vanished),
+        Err(error) => Err(error.into()),
     }
 }
 

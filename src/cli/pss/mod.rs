@@ -26,8 +26,10 @@ use super::{Answer, Failure, ending, open_proc};
 use crate::config::units;
 use crate::observer::facts::Wants;
 use crate::observer::survey::{Asked, Seen, Survey, Takes};
+use crate::source::capability::Capability;
 use crate::source::clock::Wall;
 use crate::source::procdir::Proc;
+use crate::source::status;
 
 /// Who has how much memory: what is shared is divided by the number of those who share it.
 #[derive(Debug, Args)]
@@ -110,10 +112,10 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
     let view = View {
         filter: Filter::new(arguments)?,
         naming: Naming::new(arguments.name_from, arguments.by, arguments.config.as_deref())?,
+        proc: Arc::new(open_proc(&arguments.proc)?),
         arguments,
     };
-    let proc = Arc::new(open_proc(&arguments.proc)?);
-    let mut survey = Survey::start(Arc::clone(&proc));
+    let mut survey = Survey::start(Arc::clone(&view.proc));
     let every = arguments.watch.or_else(|| arguments.send.as_ref().map(|_| Duration::from_secs(1)));
     let form = match arguments {
         Arguments { csv: true, .. } => Form::Csv,
@@ -123,12 +125,12 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
     };
     let mut printer = Printer::new(form, arguments.by.is_some(), every.is_some());
     match every {
-        Some(every) => view.watch(&proc, &mut survey, every, &mut printer, out),
+        Some(every) => view.watch(&mut survey, every, &mut printer, out),
         None => {
             let sums = view.sample(&mut survey)?;
             if sums.nothing_matched() {
                 super::complain(&"no process matches");
-                sums.unread(false).iter().for_each(super::complain);
+                sums.unread().iter().for_each(super::complain);
                 return Ok(Answer::No);
             }
             printer.print(&sums, None, out)?;
@@ -139,6 +141,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
 
 struct View<'a> {
     arguments: &'a Arguments,
+    proc: Arc<Proc>,
     filter: Filter,
     naming: Naming,
 }
@@ -157,19 +160,14 @@ impl View<'_> {
         let owners =
             look.processes.iter().filter(|_| self.arguments.by == Some(By::User)).filter_map(|process| process.owner.known().copied());
         let users = survey.know_users(owners);
-        Ok(Sums::of(&look, &self.naming, users, self.arguments.top))
+        let mut sums = Sums::of(&look, &self.naming, users, self.arguments.top);
+        sums.privileged = sums.totals.refused > 0 && may_read_all(&self.proc);
+        Ok(sums)
     }
 
     /// One sample after another until a signal comes or nobody reads any more.
-    fn watch(
-        &self,
-        proc: &Proc,
-        survey: &mut Survey,
-        every: Duration,
-        printer: &mut Printer,
-        out: &mut impl Write,
-    ) -> Result<Answer, Failure> {
-        let ends = endings(proc)?;
+    fn watch(&self, survey: &mut Survey, every: Duration, printer: &mut Printer, out: &mut impl Write) -> Result<Answer, Failure> {
+        let ends = endings(&self.proc)?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let sender = self.arguments.send.clone().map(Sender::start).transpose()?;
         let mut wall = Wall::default();
@@ -197,6 +195,11 @@ impl View<'_> {
             }
         }
     }
+}
+
+/// Whether we hold the capability that reading memory of others takes.
+fn may_read_all(proc: &Proc) -> bool {
+    proc.read("self/status").is_ok_and(|text| Capability::SysPtrace.is_in(&status::parse(&text).cap_eff).unwrap_or(false))
 }
 
 /// Tells when the view is to end.

@@ -87,7 +87,7 @@ impl Printer {
             Form::Csv => {
                 csv(sums, self.groups, now, first, out)?;
                 // Rows only in the file; what is missing is said to whoever looks, once.
-                sums.unread(true).iter().filter(|_| first).for_each(crate::cli::complain);
+                sums.unread().iter().filter(|_| first).for_each(crate::cli::complain);
                 Ok(())
             }
             Form::Json => out.write_all(&objects(sums, now)),
@@ -142,7 +142,7 @@ impl Printer {
     }
 
     fn missing(&self, sums: &Sums, out: &mut impl Write) -> io::Result<()> {
-        sums.unread(true).iter().try_for_each(|sentence| writeln!(out, "{sentence}"))
+        sums.unread().iter().try_for_each(|sentence| writeln!(out, "{sentence}"))
     }
 
     /// Names flush left, numbers flush right. On a terminal a long name is cut, so that the numbers stay on their line.

@@ -119,6 +119,8 @@ pub struct Sums {
     pub rows: Vec<Row>,
     /// Of all.
     pub totals: Totals,
+    /// Whether we have all the privilege there is to read memory: then more of it mends nothing.
+    pub privileged: bool,
 }
 
 impl Sums {
@@ -151,7 +153,7 @@ impl Sums {
         }
         rows.extend(groups.into_iter().map(|(name, (memory, procs, unread))| Row { name, of: Of::Group { procs, unread }, memory }));
         rows.sort_unstable_by(Row::order);
-        let mut sums = Self { rows, totals };
+        let mut sums = Self { rows, totals, privileged: false };
         if let Some(top) = top {
             sums.keep_largest(usize::try_from(top).unwrap_or(usize::MAX));
         }
@@ -171,9 +173,9 @@ impl Sums {
         self.rows.is_empty() && self.totals.left_out == 0
     }
 
-    /// What the totals do not hold, in sentences; `advice` adds what to do about it.
+    /// What the totals do not hold, in sentences, and what to do about it.
     #[must_use]
-    pub fn unread(&self, advice: bool) -> Vec<String> {
+    pub fn unread(&self) -> Vec<String> {
         let Totals { refused, late, zombies, unknown, .. } = self.totals;
         let mut said = Vec::new();
         let missing: Vec<String> = [(refused, "could not be read (permission)"), (late, "did not answer")]
@@ -182,7 +184,11 @@ impl Sums {
             .map(|(count, what)| format!("{count} {what}"))
             .collect();
         if !missing.is_empty() {
-            let mend = if advice && refused > 0 { " Root, or who has CAP_SYS_PTRACE, may read all." } else { "" };
+            let mend = match (refused, self.privileged) {
+                (0, _) => "",
+                (_, false) => " Run it as root, or with CAP_SYS_PTRACE, to see all.",
+                (_, true) => " The kernel refuses those even to root.",
+            };
             said.push(format!("{}: the total is without them.{mend}", missing.join(" and ")));
         }
         match zombies {
@@ -301,14 +307,14 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_missing_is_said() {
-        let said = sums(None, None).unread(true);
+        let said = sums(None, None).unread();
         assert_eq!(
             said,
             [
-                "1 could not be read (permission) and 1 did not answer: the total is without them. Root, or who has CAP_SYS_PTRACE, may read all.",
+                "1 could not be read (permission) and 1 did not answer: the total is without them. Run it as root, or with CAP_SYS_PTRACE, to see all.",
                 "1 is a zombie, which has no memory."
             ]
         );
-        assert!(Sums::default().unread(true).is_empty());
+        assert!(Sums::default().unread().is_empty());
     }
 }
