@@ -1,18 +1,11 @@
 //! Where a view gets what happened: rows of the streams without samples. A view asks a [`Hear`] and cannot tell whether they
 //! come from the kernel or from the journal.
 
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-
-use super::Failure;
+use super::{Failure, ending};
 use crate::observer::beat::Cadence;
 use crate::observer::drain::Ears;
 use crate::observer::samplers::{events, exits, ps};
@@ -23,8 +16,8 @@ use crate::record::schema::Columns;
 use crate::record::scrub::Scrubber;
 use crate::record::stream::Stream;
 use crate::record::wanted::FullWanted;
+use crate::source::limits;
 use crate::source::procdir::Proc;
-use crate::source::{limits, status};
 
 /// Receive buffer of the connector: what psmond asks for too.
 const BUFFER: usize = 32 << 20;
@@ -136,7 +129,8 @@ impl Live {
     pub fn open(proc: &Arc<Proc>, scrubber: Scrubber, wanted: Wanted) -> Result<Self, Failure> {
         let (tell, messages) = mpsc::sync_channel(WAITING);
         // From here on a signal ends the view, and not psmon in the middle of a line.
-        obey_signals(proc, &tell)?;
+        let ends = tell.clone();
+        ending::on_signal(proc, move || ends.send(Message::End).is_ok())?;
         if !proc.is_native() {
             return Err(Failure::System(format!("there are no events: {} is not the machine's own /proc", proc.path().display())));
         }
@@ -150,7 +144,9 @@ impl Live {
             .map_err(|error| Failure::System(format!("a thread could not be started: {error}")))?;
         let mut live = Self { observer, messages, first: None, no_records, end, stopping: None, stopped: false, told: Lost::default() };
         live.await_first_look();
-        watch_output(tell);
+        ending::on_unread(move || {
+            let _ = tell.send(Message::End);
+        });
         Ok(live)
     }
 
@@ -271,56 +267,6 @@ fn taker(tell: SyncSender<Message>) -> Take {
         }
         Output::Sample(_) | Output::Census(_) | Output::Reloaded(_) => Ok(()),
     })
-}
-
-/// The first signal ends the view, with all it has to say. A second one ends psmon at once, even where whoever should read the
-/// view holds it up.
-fn obey_signals(proc: &Proc, tell: &SyncSender<Message>) -> Result<(), Failure> {
-    let mut obeyed = vec![SIGINT, SIGTERM];
-    if !is_hangup_ignored(proc) {
-        obeyed.push(SIGHUP);
-    }
-    let refused = |error: io::Error| Failure::System(format!("signals could not be caught: {error}"));
-    let again = Arc::new(AtomicBool::new(false));
-    for signal in &obeyed {
-        // In this order: the first one finds the flag down.
-        signal_hook::flag::register_conditional_shutdown(*signal, 128 + signal, Arc::clone(&again)).map_err(refused)?;
-        signal_hook::flag::register(*signal, Arc::clone(&again)).map_err(refused)?;
-    }
-    let mut signals = Signals::new(&obeyed).map_err(refused)?;
-    let tell = tell.clone();
-    let waits = thread::Builder::new().name("signals".to_owned()).stack_size(64 * 1024).spawn(move || {
-        for _ in signals.forever() {
-            if tell.send(Message::End).is_err() {
-                return;
-            }
-        }
-    });
-    waits.map(drop).map_err(refused)
-}
-
-/// nohup(1) has it so, and means it.
-fn is_hangup_ignored(proc: &Proc) -> bool {
-    let ignored = proc.read("self/status").map(|text| status::parse(&text).signals[2].clone()).unwrap_or_default();
-    let mask = std::str::from_utf8(&ignored).ok().and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
-    mask & 1 << (SIGHUP - 1) != 0
-}
-
-/// A view may have nothing to write for hours: that nobody reads any more must not first show then.
-fn watch_output(tell: SyncSender<Message>) {
-    // Without this thread the next line finds it out.
-    let _ = thread::Builder::new().name("output".to_owned()).stack_size(64 * 1024).spawn(move || {
-        let out = io::stdout();
-        loop {
-            let mut gone = [PollFd::new(&out, PollFlags::empty())];
-            match poll(&mut gone, None) {
-                Err(rustix::io::Errno::INTR) => {}
-                Ok(_) if gone[0].revents().is_empty() => {}
-                _ => break,
-            }
-        }
-        let _ = tell.send(Message::End);
-    });
 }
 
 #[cfg(test)]

@@ -2,15 +2,18 @@
 //!
 //! * [`feed`], [`hear`]: where a view gets samples, and what happened; it cannot tell whether they are live or from the journal.
 //! * [`tree`], [`users`], [`scrub`]: what several views ask of processes in the same way.
+//! * [`ending`]: what ends a view that goes on.
 //! * [`table`], [`screen`]: how people see them.
 
 pub mod config;
 pub mod doctor;
+pub mod ending;
 pub mod events;
 pub mod exits;
 pub mod feed;
 pub mod hear;
 pub mod ps;
+pub mod pss;
 pub mod screen;
 pub mod scrub;
 pub mod table;
@@ -43,6 +46,8 @@ pub struct Arguments {
 pub enum Command {
     /// The process table, now.
     Ps(ps::Arguments),
+    /// Who has how much memory: what is shared is divided by the number of those who share it.
+    Pss(Box<pss::Arguments>),
     /// What happens to processes, as it happens: fork, exec, exit and more.
     Events(Box<events::Arguments>),
     /// How processes end and what they used, as they end.
@@ -91,6 +96,7 @@ pub fn main() -> ExitCode {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let result = match arguments.command {
         Command::Ps(arguments) => ps::run(&arguments, &mut out),
+        Command::Pss(arguments) => pss::run(&arguments, &mut out),
         Command::Events(arguments) => events::run(&arguments, &mut out),
         Command::Exits(arguments) => exits::run(&arguments, &mut out),
         Command::Verify(arguments) => verify::run(&arguments, &mut out),

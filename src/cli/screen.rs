@@ -20,6 +20,12 @@ impl Screen {
         Self { size: size(io::stdout()), ..Self::default() }
     }
 
+    /// Columns and lines of the terminal; `None` where it is none.
+    #[must_use]
+    pub const fn size(&self) -> Option<(usize, usize)> {
+        self.size
+    }
+
     /// One line is to be written: whether the header stands before it. Once, and again on each page of a terminal.
     pub const fn needs_header(&mut self) -> bool {
         let page_is_full = match self.size {

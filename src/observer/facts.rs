@@ -81,7 +81,7 @@ impl Wants {
 
     /// What its ended tasks had used: of a process older than the recorder.
     pub const BASE: Self = Self(1 << 12);
-    /// `smaps_rollup`: the dearest there is, and it holds the target up.
+    /// `smaps_rollup`: the dearest there is, and it holds the target up. What it cost is measured where nothing else is wanted.
     pub const MEMORY: Self = Self(1 << 13);
     /// `comm`.
     pub const COMM: Self = Self(1 << 14);
@@ -155,7 +155,7 @@ pub struct Got {
     pub base: Option<Base>,
     /// What it has in memory.
     pub memory: Option<Taken>,
-    /// The name of its first task.
+    /// The name of its first task; not read where memory was wanted too and there is none, as `stat` must be asked then anyway.
     pub comm: Option<Result<Vec<u8>, ReadError>>,
     /// What columns on request need.
     pub details: Details,

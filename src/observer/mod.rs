@@ -13,6 +13,7 @@
 //! * [`schedule`]: when a tick is due; [`beat`]: the ticks of one stream, and which of them are full.
 //! * [`footprint`]: what is remembered of a process's memory, and whether to read it again; [`pass`]: the readings of a tick, spread
 //!   over a window; [`weighing`]: stream `pss`, from its ticks to its samples.
+//! * [`survey`]: one look at the memory of everyone, without a table.
 //! * [`samplers`]: rows from the table.
 //! * [`thread`]: the observer as others hold it; `event_loop`: what runs all of it, on a thread of its own.
 //!
@@ -36,6 +37,7 @@ pub mod round;
 pub mod samplers;
 pub mod schedule;
 pub mod shown;
+pub mod survey;
 pub mod table;
 pub mod thread;
 pub mod weighing;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::facts::{Counters, Details, Got, NAMESPACES, Reading, Wants};
 use super::life::Base;
-use crate::source::procdir::{Proc, ProcessDir};
+use crate::source::procdir::{Proc, ProcessDir, read_at_start};
 use crate::source::smaps::{self, Taken};
 use crate::source::{ReadError, cgroup, cmdline, io, signed, stat, statm, status, users};
 
@@ -332,9 +332,12 @@ fn read(proc: &Proc, pid: u32, start: Option<u64>, wants: Wants) -> Got {
             *place = Reading::from_read(dir.link(&format!("ns/{name}")).map(|link| inode(&link)));
         }
     }
+    let memory = want(Wants::MEMORY).then(|| Taken { memory: smaps::read(&dir), cpu: Duration::ZERO, took: Duration::ZERO });
+    // Whoever has no memory is a kernel thread, a zombie or gone: that only his stat tells, and with it the name.
+    let has_none = memory.is_some_and(|taken| taken.memory == Err(ReadError::Vanished));
     Got {
-        memory: want(Wants::MEMORY).then(|| smaps::take(proc, pid)),
-        comm: want(Wants::COMM).then(|| dir.read("comm").map(|name| name.strip_suffix(b"\n").unwrap_or(&name).to_vec())),
+        memory,
+        comm: (want(Wants::COMM) && !has_none).then(|| comm(&dir)),
         base: want(Wants::BASE).then(|| base(&dir)).flatten(),
         stat: stat.filter(|_| wants.has(Wants::STAT)),
         cmd: want(Wants::CMD).then(|| dir.open("cmdline").and_then(|fd: OwnedFd| cmdline::read(&fd))),
@@ -344,6 +347,14 @@ fn read(proc: &Proc, pid: u32, start: Option<u64>, wants: Wants) -> Got {
         owner: want(Wants::OWNER).then(|| dir.owner()),
         details,
     }
+}
+
+/// The name in one read: it has 15 bytes at most, those of kernel workers 63 (`include/linux/sched.h`, `fs/proc/array.c`).
+fn comm(dir: &ProcessDir) -> Result<Vec<u8>, ReadError> {
+    let mut buffer = [0; 128];
+    let length = read_at_start(&dir.open("comm")?, &mut buffer)?;
+    let name = &buffer[..length];
+    Ok(name.strip_suffix(b"\n").unwrap_or(name).to_vec())
 }
 
 fn read_stat(dir: &ProcessDir) -> Result<Counters, ReadError> {

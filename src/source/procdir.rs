@@ -74,7 +74,7 @@ impl Proc {
     /// # Errors
     /// As [`ReadError`] says.
     pub fn open_file(&self, path: &str) -> Result<OwnedFd, ReadError> {
-        Ok(fs::openat(&self.root, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+        Ok(open_at(&self.root, path)?)
     }
 
     /// Opens the directory of a process. What is read through it is of that process and no other, even
@@ -93,7 +93,7 @@ impl Proc {
     /// # Errors
     /// As [`ReadError`] says.
     pub fn open_stat(&self, pid: u32) -> Result<OwnedFd, ReadError> {
-        self.open_of(pid, b"/stat")
+        Ok(self.open_of(pid, b"/stat")?)
     }
 
     /// Opens `/proc/PID/statm`, which can be kept likewise.
@@ -101,18 +101,18 @@ impl Proc {
     /// # Errors
     /// As [`ReadError`] says.
     pub fn open_statm(&self, pid: u32) -> Result<OwnedFd, ReadError> {
-        self.open_of(pid, b"/statm")
+        Ok(self.open_of(pid, b"/statm")?)
     }
 
     /// Opens a file of a process without an allocation: this is done for each process at each full sample.
-    pub(super) fn open_of(&self, pid: u32, file: &[u8]) -> Result<OwnedFd, ReadError> {
+    pub(super) fn open_of(&self, pid: u32, file: &[u8]) -> Result<OwnedFd, Errno> {
         let mut path = [0_u8; 32];
         let mut name = itoa::Buffer::new();
         let digits = name.format(pid).as_bytes();
         let end = digits.len() + file.len();
         path[..digits.len()].copy_from_slice(digits);
         path[digits.len()..end].copy_from_slice(file);
-        self.open_file(std::str::from_utf8(&path[..end]).unwrap_or_default())
+        open_at(&self.root, &path[..end])
     }
 
     /// The effective user of a process: the owner of its directory.
@@ -154,7 +154,12 @@ impl ProcessDir {
     /// # Errors
     /// As [`ReadError`] says.
     pub fn open(&self, name: &str) -> Result<OwnedFd, ReadError> {
-        Ok(fs::openat(&self.0, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+        Ok(self.open_or_errno(name)?)
+    }
+
+    /// The same with the kernel's own word for why not.
+    pub(super) fn open_or_errno(&self, name: &str) -> Result<OwnedFd, Errno> {
+        open_at(&self.0, name)
     }
 
     /// Reads one of its small files whole.
@@ -231,6 +236,10 @@ pub fn read_at_start(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize, ReadErro
             other => return Ok(other?),
         }
     }
+}
+
+fn open_at(dir: &OwnedFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
+    fs::openat(dir, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 pub(super) fn read_all(fd: OwnedFd) -> Result<Vec<u8>, ReadError> {

@@ -8,10 +8,11 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::number;
-use super::procdir::{Proc, read_at_start};
+use super::procdir::{Proc, ProcessDir, read_all, read_at_start};
 use crate::source::ReadError;
 
 /// The longest `smaps_rollup` there is: some 25 lines of 40 bytes.
@@ -80,32 +81,37 @@ pub fn parse(text: &[u8]) -> Option<Memory> {
     found.then_some(memory)
 }
 
-/// Reads the memory of a process: of `smaps_rollup`, or of `smaps` where that is not there. `Vanished` also of what lives and
-/// has no memory: kernel threads and zombies.
+/// Reads the memory of a process and measures what that cost; otherwise as [`read`], by the pid and not by a directory.
 #[must_use]
 pub fn take(proc: &Proc, pid: u32) -> Taken {
     let (cpu, began) = (clock_gettime(ClockId::ThreadCPUTime), Instant::now());
-    let memory = read(proc, pid);
+    let memory = read_by(|rollup| proc.open_of(pid, if rollup { b"/smaps_rollup" } else { b"/smaps" }));
     let took = began.elapsed();
     let spent = clock_gettime(ClockId::ThreadCPUTime) - cpu;
     Taken { memory, cpu: Duration::try_from(spent).unwrap_or_default(), took }
 }
 
-fn read(proc: &Proc, pid: u32) -> Result<Memory, ReadError> {
-    match proc.open_of(pid, b"/smaps_rollup") {
+/// Reads the memory of a process: of `smaps_rollup`, or of `smaps` where that is not there.
+///
+/// # Errors
+/// As [`ReadError`] says; `Vanished` also of what lives and has no memory: kernel threads and zombies.
+pub fn read(dir: &ProcessDir) -> Result<Memory, ReadError> {
+    read_by(|rollup| dir.open_or_errno(if rollup { "smaps_rollup" } else { "smaps" }))
+}
+
+/// `open` opens `smaps_rollup`, or else `smaps`.
+fn read_by(open: impl Fn(bool) -> Result<OwnedFd, Errno>) -> Result<Memory, ReadError> {
+    match open(true) {
         Ok(fd) => {
             // One call: the kernel makes the whole file at the first, and makes it again for none.
             let mut buffer = [0; ROLLUP_BYTES];
             let length = read_at_start(&fd, &mut buffer)?;
             parse(&buffer[..length]).ok_or(ReadError::Vanished)
         }
-        Err(ReadError::Vanished) => sum(proc.open_of(pid, b"/smaps")?),
-        Err(error) => Err(error),
+        // What has no memory says ESRCH, and would say nothing in `smaps` either.
+        Err(Errno::NOENT) => parse(&read_all(open(false)?)?).ok_or(ReadError::Vanished),
+        Err(error) => Err(error.into()),
     }
-}
-
-fn sum(smaps: OwnedFd) -> Result<Memory, ReadError> {
-    parse(&super::procdir::read_all(smaps)?).ok_or(ReadError::Vanished)
 }
 
 #[cfg(test)]
@@ -162,6 +168,8 @@ mod tests {
         assert!(memory.pss > 0 && memory.pss <= memory.rss && memory.uss <= memory.pss);
         assert!(taken.took >= taken.cpu.saturating_sub(Duration::from_millis(1)) && taken.took > Duration::ZERO);
         assert_eq!(take(&proc, 2).memory, Err(ReadError::Vanished), "a kernel thread");
+        let by_directory = read(&proc.process(std::process::id()).unwrap()).unwrap();
+        assert!(by_directory.pss > 0 && by_directory.pss_anon.is_some() == memory.pss_anon.is_some());
         assert_eq!(take(&proc, 4_194_305).memory, Err(ReadError::Vanished));
     }
 
@@ -172,6 +180,7 @@ mod tests {
         std::fs::write(root.path().join("7/smaps"), "Pss: 3 kB\nPss: 4 kB\n").unwrap();
         let proc = Proc::open(root.path()).unwrap();
         assert_eq!(take(&proc, 7).memory.unwrap().pss, 7 * KIB);
+        assert_eq!(read(&proc.process(7).unwrap()).unwrap().pss, 7 * KIB);
     }
 
     proptest::proptest! {

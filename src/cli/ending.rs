@@ -1,0 +1,66 @@
+//! What ends a view that goes on: a signal, or that nobody reads it any more.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::Failure;
+use crate::source::procdir::Proc;
+use crate::source::status;
+
+/// The first signal ends the view, with all it has to say; `tell` answers whether anyone still listens. A second one ends psmon at
+/// once, even where whoever should read the view holds it up.
+///
+/// # Errors
+/// Signals could not be caught.
+pub fn on_signal(proc: &Proc, tell: impl Fn() -> bool + Send + 'static) -> Result<(), Failure> {
+    let mut obeyed = vec![SIGINT, SIGTERM];
+    if !is_hangup_ignored(proc) {
+        obeyed.push(SIGHUP);
+    }
+    let refused = |error: io::Error| Failure::System(format!("signals could not be caught: {error}"));
+    let again = Arc::new(AtomicBool::new(false));
+    for signal in &obeyed {
+        // In this order: the first one finds the flag down.
+        signal_hook::flag::register_conditional_shutdown(*signal, 128 + signal, Arc::clone(&again)).map_err(refused)?;
+        signal_hook::flag::register(*signal, Arc::clone(&again)).map_err(refused)?;
+    }
+    let mut signals = Signals::new(&obeyed).map_err(refused)?;
+    let waits = thread::Builder::new().name("signals".to_owned()).stack_size(64 * 1024).spawn(move || {
+        for _ in signals.forever() {
+            if !tell() {
+                return;
+            }
+        }
+    });
+    waits.map(drop).map_err(refused)
+}
+
+/// nohup(1) has it so, and means it.
+fn is_hangup_ignored(proc: &Proc) -> bool {
+    let ignored = proc.read("self/status").map(|text| status::parse(&text).signals[2].clone()).unwrap_or_default();
+    let mask = std::str::from_utf8(&ignored).ok().and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    mask & 1 << (SIGHUP - 1) != 0
+}
+
+/// A view may have nothing to write for hours: that nobody reads any more must not first show then.
+pub fn on_unread(tell: impl FnOnce() + Send + 'static) {
+    // Without this thread the next line finds it out.
+    let _ = thread::Builder::new().name("output".to_owned()).stack_size(64 * 1024).spawn(move || {
+        let out = io::stdout();
+        loop {
+            let mut gone = [PollFd::new(&out, PollFlags::empty())];
+            match poll(&mut gone, None) {
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(_) if gone[0].revents().is_empty() => {}
+                _ => break,
+            }
+        }
+        tell();
+    });
+}
