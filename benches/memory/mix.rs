@@ -20,7 +20,7 @@ const NEEDED: u64 = 1300 << 20;
 /// So long after a full second the truth is read: while psmond reads, or just after. Later, and the mix itself has moved on.
 const AFTER: Duration = Duration::from_millis(40);
 
-/// How far the mix moves by itself is told over this.
+/// How far the machine moves by itself is told over this.
 const APART: Duration = Duration::from_millis(100);
 
 /// psmond reads facts of a process again 1 s and 10 s after its birth.
@@ -74,7 +74,7 @@ impl Bench {
             mean(&off).unwrap_or_default()
         ));
         table.add("mix:   at most, %", absolute.iter().copied().reduce(f64::max));
-        table.add(format!("mix:   the mix moves by itself in {} ms, %", APART.as_millis()), mean(&moved));
+        table.add(format!("mix:   the machine moves by itself in {} ms, %", APART.as_millis()), mean(&moved));
         table.add("mix: share of the cost of reading everything", own_ms / all_ms).target(Target::AtMost(0.4)).note(format!(
             "psmond {own_ms:.2} ms of CPU a sample, everything {all_ms:.2}; {:.2} of psmond's for its readings",
             mean(&field(&ticks, "spent_us")?).unwrap_or_default() / 1e3
@@ -114,7 +114,7 @@ fn scale() -> Result<usize> {
     ensure!(
         percent >= 25,
         "the mix may need {} MiB even at a quarter of its size, {} are left",
-        NEEDED / 4 >> 20,
+        NEEDED >> 22,
         available >> 20
     );
     Ok(percent as usize)

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use rustix::process::{Signal, WaitOptions, getppid, set_parent_process_death_signal, setpriority_process, setsid, wait};
+use rustix::process::{Pid, Signal, WaitOptions, getppid, set_parent_process_death_signal, setpriority_process, setsid, wait};
 
 use crate::latency::Latencies;
 use crate::map::Map;
@@ -154,7 +154,7 @@ fn forever() -> ! {
 /// Dies with the parent, also with one that was gone before it could say so.
 fn die_with_parent() {
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
-    if getppid().is_none_or(|parent| parent.is_init()) {
+    if getppid().is_none_or(Pid::is_init) {
         sys::exit_now();
     }
 }
