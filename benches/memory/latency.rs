@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 /// Buckets in each power of two: 3 % from one to the next.
 const FINE: u32 = 5;
 
-/// Longer than this it was held up: mapping, touching and unmapping takes some tens of microseconds.
+/// Longer than this, not counting what it waited for a CPU, it was held up: mapping, touching and unmapping takes some tens of microseconds.
 const LONG: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,20 +17,25 @@ pub(crate) struct Latencies {
     /// From the first to the last.
     pub(crate) length: Duration,
     pub(crate) longest: Duration,
-    /// Sum of those above [`LONG`].
+    /// The longest that a CPU was not waited for.
+    pub(crate) longest_hold: Duration,
+    /// Sum of those above [`LONG`] that a CPU was not waited for.
     long: Duration,
 }
 
 impl Latencies {
-    pub(crate) fn add(&mut self, took: Duration) {
+    /// Of what it took it waited so long for a CPU, which others had: no lock is to blame for that.
+    pub(crate) fn add(&mut self, took: Duration, waited: Duration) {
         let at = bucket(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         if self.buckets.len() <= at {
             self.buckets.resize(at + 1, 0);
         }
         self.buckets[at] += 1;
         self.longest = self.longest.max(took);
-        if took > LONG {
-            self.long += took;
+        let hold = took.saturating_sub(waited);
+        self.longest_hold = self.longest_hold.max(hold);
+        if hold > LONG {
+            self.long += hold;
         }
     }
 
@@ -39,6 +44,7 @@ impl Latencies {
         self.buckets.iter_mut().zip(&other.buckets).for_each(|(sum, count)| *sum += count);
         self.length += other.length;
         self.longest = self.longest.max(other.longest);
+        self.longest_hold = self.longest_hold.max(other.longest_hold);
         self.long += other.long;
     }
 
@@ -65,14 +71,15 @@ impl Latencies {
     pub(crate) fn line(&self) -> String {
         let counted = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
         let buckets: Vec<String> = counted.map(|(at, count)| format!(" {at}:{count}")).collect();
-        format!("{} {} {}{}", self.length.as_nanos(), self.longest.as_nanos(), self.long.as_nanos(), buckets.concat())
+        let lengths = [self.length, self.longest, self.longest_hold, self.long].map(|length| length.as_nanos().to_string());
+        format!("{}{}", lengths.join(" "), buckets.concat())
     }
 
     /// The reverse of [`Latencies::line`].
     pub(crate) fn from_line(line: &str) -> Result<Self> {
         let mut words = line.split_whitespace();
         let mut ns = || -> Result<Duration> { Ok(Duration::from_nanos(words.next().context("a number is missing")?.parse()?)) };
-        let mut latencies = Latencies { length: ns()?, longest: ns()?, long: ns()?, buckets: Vec::new() };
+        let mut latencies = Latencies { length: ns()?, longest: ns()?, longest_hold: ns()?, long: ns()?, buckets: Vec::new() };
         for word in words {
             let (at, count) = word.split_once(':').context("no bucket")?;
             let at: usize = at.parse()?;
