@@ -19,6 +19,9 @@ pub(crate) const MAX_READ: Duration = Duration::from_millis(20);
 /// here cuts one.
 const BETWEEN: Duration = Duration::from_millis(700);
 
+/// How long it may take until there is a sample at all.
+const FIRST_SAMPLE: Duration = Duration::from_secs(10);
+
 /// How long the first pass over all processes may take.
 const FIRST_PASS: Duration = Duration::from_secs(60);
 
@@ -84,17 +87,18 @@ impl Psmond<'_> {
 
     /// Waits until a sample says that there is no process left that was never read, and returns how many it took.
     pub(crate) fn wait_for_first_pass(&mut self) -> Result<usize> {
-        let end = Instant::now() + FIRST_PASS;
+        let begin = Instant::now();
         loop {
             pause(Duration::from_millis(200))?;
             self.check_alive()?;
             let ticks = self.ticks()?;
+            let limit = if ticks.is_empty() { FIRST_SAMPLE } else { FIRST_PASS };
             if let Some(at) = field(&ticks, "unread")?.into_iter().position(|unread| unread == 0.0) {
                 return Ok(at + 1);
             }
             ensure!(
-                Instant::now() < end,
-                "psmond wrote {} samples of stream pss in {FIRST_PASS:?}, none of them of all processes\n{}",
+                begin.elapsed() < limit,
+                "psmond wrote {} samples of stream pss in {limit:?}, none of them of all processes\n{}",
                 ticks.len(),
                 self.complaints()
             );
