@@ -8,7 +8,7 @@ use crate::latency::Latencies;
 use crate::table::{Table, Target};
 use crate::targets::{Timed, available};
 use crate::truth::pss;
-use crate::watch::{self, MAX_READ, PSS, field};
+use crate::watch::{self, MAX_READ, PSS};
 use crate::{Bench, pause, say, stopped};
 
 const BESIDE: usize = 500 << 20;
@@ -48,7 +48,9 @@ impl Bench {
             with.merge(&latencies);
             let logs = psmond.stop()?;
             let ticks = window.ticks(&watch::ticks(&logs.0.path().join("log"))?);
-            readings.longest_ms = field(&ticks, "longest_us")?.into_iter().fold(readings.longest_ms, |most, us| most.max(us / 1e3));
+            // A `-` is none: a tick that read nothing has no longest.
+            let longest = ticks.iter().filter_map(|tick| tick.get("longest_us").ok());
+            readings.longest_ms = longest.fold(readings.longest_ms, |most, us| most.max(us / 1e3));
             logs.read("pss", |row| {
                 let in_window = || row.get("time")?.parse().ok().map(|time| ticks.iter().any(|tick| tick.time == time));
                 if row.pid("pid") == Some(target.pid()) && in_window() == Some(true) {

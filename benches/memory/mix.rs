@@ -79,15 +79,19 @@ impl Bench {
             "psmond {own_ms:.2} ms of CPU a sample, everything {all_ms:.2}; {:.2} of psmond's for its readings",
             mean(&field(&ticks, "spent_us")?).unwrap_or_default() / 1e3
         ));
-        let largest = |name| -> Result<f64> { Ok(field(&ticks, name)?.into_iter().fold(0.0, f64::max)) };
+        // A `-` is none: a tick that read nothing has no longest.
+        let largest = |name, unit| {
+            let most = ticks.iter().filter_map(|tick| tick.get(name).ok()).reduce(f64::max);
+            most.map_or("-".to_owned(), |most| format!("{:.1}", most / unit))
+        };
         let (read, procs) = (mean(&field(&ticks, "read")?), mean(&field(&ticks, "procs")?));
         let share = read.zip(procs).map_or(0.0, |(read, procs)| read / procs * 100.0);
         table.add("mix: readings a sample", read).note(format!(
-            "{share:.0} % of {:.0} processes; at most {:.0} never read, oldest reading {:.0} s, longest {:.1} ms",
+            "{share:.0} % of {:.0} processes; at most {} never read, oldest reading {} s, longest {} ms",
             procs.unwrap_or_default(),
-            largest("unread")?,
-            largest("oldest_s")?,
-            largest("longest_us")? / 1e3
+            largest("unread", 1.0),
+            largest("oldest_s", 1.0),
+            largest("longest_us", 1e3)
         ));
         let lost = truths.len() - found.len();
         table.add("mix: samples lost", lost as f64).target(NONE);
