@@ -14,10 +14,8 @@ use crate::journal::Logs;
 use crate::meter::{self, Meter};
 use crate::{pause, stopped};
 
-/// What no part of this benchmark looks at.
-const OTHERS_OFF: &str = "\
-[ps]\nenabled = false\n[pss]\nenabled = false\n[usage]\nenabled = false\n[credits]\nenabled = false\n[host]\nenabled = false\n\
-[burst]\nenabled = false\n";
+/// Off where the setup does not speak of them.
+const OTHERS: [&str; 6] = ["ps", "pss", "usage", "credits", "host", "burst"];
 
 /// How long psmond may take to say that it is ready, or to write what it has and stop.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,18 +36,23 @@ pub(crate) enum Way<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup<'a> {
     pub(crate) exe: &'a Path,
-    /// Sections `[events]` and `[exits]`.
+    /// Sections of what is measured. `[events]` and `[exits]` are at their defaults where they are not among them.
     pub(crate) streams: &'a str,
     pub(crate) way: Way<'a>,
     pub(crate) environment: Option<(&'a str, &'a str)>,
 }
 
+fn others_off(streams: &str) -> String {
+    let named = |name: &str| streams.lines().any(|line| line == format!("[{name}]"));
+    OTHERS.into_iter().filter(|name| !named(name)).map(|name| format!("[{name}]\nenabled = false\n")).collect()
+}
+
 /// A psmond that runs. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Psmond<'a> {
-    meter: &'a Meter,
-    child: Child,
-    dir: Option<TempDir>,
+    pub(crate) meter: &'a Meter,
+    pub(crate) child: Child,
+    pub(crate) dir: Option<TempDir>,
     /// What the meter stood at when it was ready.
     ready: Duration,
 }
@@ -61,7 +64,7 @@ impl<'a> Psmond<'a> {
         let log_dir = dir.path().join("log");
         fs::create_dir(&log_dir)?;
         let file = dir.path().join("psmond.toml");
-        fs::write(&file, format!("log_dir = {log_dir:?}\n{}{OTHERS_OFF}", setup.streams))?;
+        fs::write(&file, format!("log_dir = {log_dir:?}\n{}{}", setup.streams, others_off(setup.streams)))?;
         let address = dir.path().join("notify");
         let notify = UnixDatagram::bind(&address)?;
         notify.set_read_timeout(Some(Duration::from_millis(100)))?;
@@ -170,14 +173,14 @@ impl<'a> Psmond<'a> {
         Ok(Logs(self.dir.take().context("already stopped")?))
     }
 
-    fn check_alive(&mut self) -> Result<()> {
+    pub(crate) fn check_alive(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("psmond ended: {status}\n{}", self.complaints());
         }
         Ok(())
     }
 
-    fn complaints(&self) -> String {
+    pub(crate) fn complaints(&self) -> String {
         let Some(dir) = &self.dir else { return String::new() };
         let read = |name| fs::read_to_string(dir.path().join(name)).unwrap_or_default();
         let text = read("stderr") + &read("log/psmond.log");
