@@ -19,7 +19,7 @@ use crate::source::{ReadError, cgroup, cmdline, io, signed, stat, statm, status,
 
 /// How long one read may take.
 pub const DEADLINE: Duration = Duration::from_secs(1);
-/// Threads at work.
+/// Threads at work, usually.
 const WORKERS: usize = 2;
 /// Threads at work and given up together.
 const MOST: usize = 4;
@@ -91,6 +91,8 @@ struct State {
 
 struct Shared {
     proc: Arc<Proc>,
+    /// Threads at work.
+    workers: usize,
     state: Mutex<State>,
     work: Condvar,
     /// Tells the observer that nothing is outstanding any more.
@@ -119,9 +121,20 @@ impl Readers {
     /// Starts the threads; `ready` is called, from one of them, whenever all that was asked has been answered.
     #[must_use]
     pub fn start(proc: Arc<Proc>, ready: Box<dyn Fn() + Send + Sync>) -> Self {
-        let shared = Arc::new(Shared { proc, state: Mutex::default(), work: Condvar::new(), ready });
+        Self::with(WORKERS, proc, ready)
+    }
+
+    /// The same with one thread at work: two that read side by side cost each other some 10 % of CPU, and somebody who waits for a
+    /// table does not see the difference.
+    #[must_use]
+    pub fn start_one(proc: Arc<Proc>, ready: Box<dyn Fn() + Send + Sync>) -> Self {
+        Self::with(1, proc, ready)
+    }
+
+    fn with(workers: usize, proc: Arc<Proc>, ready: Box<dyn Fn() + Send + Sync>) -> Self {
+        let shared = Arc::new(Shared { proc, workers, state: Mutex::default(), work: Condvar::new(), ready });
         let mut state = shared.lock();
-        for _ in 0..WORKERS {
+        for _ in 0..workers {
             spawn(&shared, &mut state);
         }
         drop(state);
@@ -214,7 +227,7 @@ impl Drop for Readers {
 
 /// Starts threads until enough are at work, or as many as may be wait for targets of their own.
 fn refill(shared: &Arc<Shared>, state: &mut State) {
-    while working(state) < WORKERS && state.slots.len() < MOST {
+    while working(state) < shared.workers && state.slots.len() < MOST {
         let before = state.slots.len();
         spawn(shared, state);
         if state.slots.len() == before {

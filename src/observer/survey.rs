@@ -1,7 +1,7 @@
 //! One look at everyone's memory, for `psmon pss`: no table is kept, and nothing is read that is not shown.
 //!
-//! All is asked of the readers at once and waited for together, so that nobody is woken once for each process, and one that never
-//! answers costs a thread for a second and nothing else.
+//! All is asked of the readers at once and taken a few hundred at a time, so that nobody is woken once for each process; one that
+//! never answers costs a thread for a second and nothing else.
 
 use std::io;
 use std::sync::Arc;
@@ -19,8 +19,10 @@ use crate::source::procdir::{Proc, read_at_start};
 use crate::source::smaps::Memory;
 use crate::source::stat;
 
-/// How long a thread that was woken may take to begin to read.
-const MOMENT: Duration = Duration::from_millis(100);
+/// How often answers are taken while they come: some hundred at a time, so that their memory is used again for the next.
+const MOMENT: Duration = Duration::from_millis(3);
+/// How often one looks while none come.
+const LONGEST_MOMENT: Duration = Duration::from_millis(100);
 
 /// What is known of one process after a look.
 #[derive(Debug, Default)]
@@ -151,7 +153,7 @@ impl Survey {
     #[must_use]
     pub fn start(proc: Arc<Proc>) -> Self {
         let (tell, ready) = mpsc::channel();
-        let readers = Readers::start(
+        let readers = Readers::start_one(
             Arc::clone(&proc),
             Box::new(move || {
                 let _ = tell.send(());
@@ -264,18 +266,18 @@ impl Survey {
         // What was told of an earlier question is no answer to this one.
         while self.ready.try_recv().is_ok() {}
         self.readers.ask(requests);
+        let mut pause = MOMENT;
         loop {
-            for answer in self.readers.take() {
+            let answers = self.readers.take();
+            pause = if answers.is_empty() { (pause * 2).min(LONGEST_MOMENT) } else { MOMENT };
+            for answer in answers {
                 take(&mut self.names, answer);
             }
             if self.readers.is_settled() {
                 return;
             }
-            if self.readers.has_answers() && !self.readers.outstanding() {
-                continue;
-            }
             let now = Instant::now();
-            let wake = self.readers.deadline().unwrap_or(now + MOMENT);
+            let wake = self.readers.deadline().map_or(now + pause, |deadline| deadline.min(now + pause));
             let _ = self.ready.recv_timeout(wake.saturating_duration_since(now));
             self.readers.expire(Instant::now());
         }
