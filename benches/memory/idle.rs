@@ -58,7 +58,7 @@ impl Bench {
         let first_pass = psmond.wait_for_first_pass()?;
         let (window, ()) = psmond.window(|| pause(length.saturating_sub(Duration::from_millis(500))))?;
         let ticks = window.ticks(&watch::ticks(&psmond.stop()?.0.path().join("log"))?);
-        let read = mean(&field(&ticks, "read")?).context("no sample in the window")?;
+        let read = mean(&field(&ticks, "readings")?).context("no sample in the window")?;
         Ok(Run { ms: window.cpu.as_secs_f64() * 1e3 / ticks.len() as f64, samples: ticks.len(), read, first_pass })
     }
 
