@@ -1,6 +1,7 @@
 //! Processes that do nothing: what it costs to know of each second anew that their memory is what it was.
 
-use std::time::Duration;
+use std::fs;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -25,6 +26,8 @@ struct Run {
     read: f64,
     /// Samples until all had been read.
     first_pass: usize,
+    /// Processes that others started meanwhile, a second.
+    births: f64,
 }
 
 impl Bench {
@@ -40,12 +43,15 @@ impl Bench {
         herd.check_intact()?;
         let all_ms = mean(&truths).context("no truth")?;
         table.add("idle: share of the cost of reading everything", alone.ms / all_ms).target(Target::AtMost(0.05)).note(format!(
-            "psmond {:.2} ms of CPU a sample over {} samples, everything {all_ms:.2} over {} processes",
+            "psmond {:.2} ms of CPU a sample over {} samples, everything {all_ms:.2} over {} processes; others started {:.1} a second",
             alone.ms,
             alone.samples,
-            herd.len()
+            herd.len(),
+            alone.births
         ));
-        table.add("idle:   with ps each second", with_ps.ms / all_ms).note(format!("psmond {:.2} ms", with_ps.ms));
+        table
+            .add("idle:   with ps each second", with_ps.ms / all_ms)
+            .note(format!("psmond {:.2} ms; others started {:.1} a second", with_ps.ms, with_ps.births));
         table.add("idle: readings a sample", alone.read).note(format!("the first pass took {} samples", alone.first_pass));
         Ok(())
     }
@@ -56,10 +62,12 @@ impl Bench {
         say(&format!("idle: psmond, {} samples", length.as_secs()));
         let mut psmond = self.psmond(streams)?;
         let first_pass = psmond.wait_for_first_pass()?;
+        let (before, begin) = (births()?, Instant::now());
         let (window, ()) = psmond.window(|| pause(length.saturating_sub(Duration::from_millis(500))))?;
+        let births = births()?.saturating_sub(before) as f64 / begin.elapsed().as_secs_f64();
         let ticks = window.ticks(&watch::ticks(&psmond.stop()?.0.path().join("log"))?);
-        let read = mean(&field(&ticks, "read")?).context("no sample in the window")?;
-        Ok(Run { ms: window.cpu.as_secs_f64() * 1e3 / ticks.len() as f64, samples: ticks.len(), read, first_pass })
+        let read = mean(&field(&ticks, "readings")?).context("no sample in the window")?;
+        Ok(Run { ms: window.cpu.as_secs_f64() * 1e3 / ticks.len() as f64, samples: ticks.len(), read, first_pass, births })
     }
 
     /// Milliseconds of CPU each time, at psmond's own cadence: in a tight loop the same work costs less.
@@ -72,4 +80,11 @@ impl Bench {
         };
         (0..times).map(once).collect()
     }
+}
+
+/// Processes and threads started since boot, whoever did.
+fn births() -> Result<u64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().find_map(|line| line.strip_prefix("processes ")).context("no processes in /proc/stat")?;
+    Ok(line.trim().parse()?)
 }

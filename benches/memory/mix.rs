@@ -10,7 +10,7 @@ use crate::table::{NONE, Table, Target};
 use crate::targets::{Crowd, Life, available, make_file};
 use crate::truth::{Everything, everything};
 use crate::watch::{self, PSS, field};
-use crate::{Bench, after_the_second, mean, say};
+use crate::{Bench, after_the_second, mean, median, say};
 
 const MIB: usize = 1 << 20;
 
@@ -43,13 +43,15 @@ impl Bench {
         say(&format!("mix: starting it, at {percent} % of its size"));
         let born = Instant::now();
         let mut crowd = Crowd::start(&self.lives(percent)?)?;
-        let moved = moves_by_itself()?;
+        let mut alone = Alone::default();
+        alone.read()?;
         sleep(GROWN_UP.saturating_sub(born.elapsed()));
         say(&format!("mix: psmond, {} samples", self.seconds));
         let mut psmond = self.psmond(PSS)?;
         psmond.wait_for_first_pass()?;
         let (window, truths) = psmond.window(|| (0..self.seconds).map(|_| truth()).collect::<Result<Vec<Truth>>>())?;
         let logs = psmond.stop()?;
+        alone.read()?;
         crowd.check_intact()?;
         drop(crowd);
 
@@ -68,23 +70,25 @@ impl Bench {
         ensure!(!found.is_empty(), "none of the {} samples of psmond is of a second whose truth was read", ticks.len());
         let own_ms = window.cpu.as_secs_f64() * 1e3 / ticks.len() as f64;
         table.add("mix: off the truth, % (mean)", mean(&absolute)).target(Target::AtMost(1.0)).note(format!(
-            "{} samples of {:.0} MiB in {processes:.0} processes; with its sign {:+.2}",
+            "{} samples of {:.0} MiB in {processes:.0} processes; median {:.2}, mean with its sign {:+.2}",
             off.len(),
             pss / MIB as f64,
+            median(absolute.clone()).unwrap_or_default(),
             mean(&off).unwrap_or_default()
         ));
         table.add("mix:   at most, %", absolute.iter().copied().reduce(f64::max));
-        table.add(format!("mix:   the machine moves by itself in {} ms, %", APART.as_millis()), mean(&moved));
+        table.add(format!("mix:   the machine moves by itself in {} ms, %", APART.as_millis()), mean(&alone.moved));
         table.add("mix: share of the cost of reading everything", own_ms / all_ms).target(Target::AtMost(0.4)).note(format!(
-            "psmond {own_ms:.2} ms of CPU a sample, everything {all_ms:.2}; {:.2} of psmond's for its readings",
-            mean(&field(&ticks, "spent_us")?).unwrap_or_default() / 1e3
+            "psmond {own_ms:.2} ms of CPU a sample, {:.2} of it for its readings; everything {all_ms:.2}, without psmond {:.2}",
+            mean(&field(&ticks, "spent_us")?).unwrap_or_default() / 1e3,
+            mean(&alone.ms).unwrap_or_default()
         ));
         // A `-` is none: a tick that read nothing has no longest.
         let largest = |name, unit| {
             let most = ticks.iter().filter_map(|tick| tick.get(name).ok()).reduce(f64::max);
             most.map_or("-".to_owned(), |most| format!("{:.1}", most / unit))
         };
-        let (read, procs) = (mean(&field(&ticks, "read")?), mean(&field(&ticks, "procs")?));
+        let (read, procs) = (mean(&field(&ticks, "readings")?), mean(&field(&ticks, "procs")?));
         let share = read.zip(procs).map_or(0.0, |(read, procs)| read / procs * 100.0);
         table.add("mix: readings a sample", read).note(format!(
             "{share:.0} % of {:.0} processes; at most {} never read, oldest reading {} s, longest {} ms",
@@ -124,13 +128,23 @@ fn scale() -> Result<usize> {
     Ok(percent as usize)
 }
 
-/// Per cent between two truths, [`APART`]: nobody who reads once a second can be nearer than a part of that.
-fn moves_by_itself() -> Result<Vec<f64>> {
-    (0..8)
-        .map(|_| {
+/// The truth without psmond.
+#[derive(Debug, Default)]
+struct Alone {
+    /// Milliseconds of CPU each time.
+    ms: Vec<f64>,
+    /// Per cent between two truths, [`APART`]: nobody who reads once a second can be nearer than a part of that.
+    moved: Vec<f64>,
+}
+
+impl Alone {
+    fn read(&mut self) -> Result<()> {
+        for _ in 0..8 {
             let first = truth()?.everything;
             after_the_second(AFTER + APART)?;
-            Ok((everything()?.pss as f64 / first.pss as f64 - 1.0).abs() * 100.0)
-        })
-        .collect()
+            self.ms.push(first.cpu.as_secs_f64() * 1e3);
+            self.moved.push((everything()?.pss as f64 / first.pss as f64 - 1.0).abs() * 100.0);
+        }
+        Ok(())
+    }
 }
