@@ -92,9 +92,9 @@ impl Naming {
             (from, _, Reading::Known(cmd)) => match self.scrubber.as_ref().and_then(|scrubber| scrubber.apply(cmd.clone())) {
                 Some(cmd) if from == NameFrom::Argv0 => Some(first(&cmd)),
                 Some(cmd) => Some(cmd.args().collect::<Vec<_>>().join(&b' ')),
-                None => comm().map(bracketed),
+                None => comm().map(|comm| bracketed(&comm)),
             },
-            _ => comm().map(bracketed),
+            _ => comm().map(|comm| bracketed(&comm)),
         }
     }
 
@@ -130,8 +130,8 @@ fn first(cmd: &Cmd) -> Vec<u8> {
 }
 
 /// As ps(1) shows a name that stands for a command line.
-fn bracketed(comm: Vec<u8>) -> Vec<u8> {
-    [b"[", &comm[..], b"]"].concat()
+fn bracketed(comm: &[u8]) -> Vec<u8> {
+    [b"[", comm, b"]"].concat()
 }
 
 /// Which processes are meant: all conditions must hold, each of the name as it is shown.
