@@ -44,47 +44,24 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Takes in what was read; what could not be had in time stays as it was known before, but for the memory.
+    /// Takes in what was read, `None` where it could not be had in time; what was known before stays then.
     fn take(&mut self, wants: Wants, got: Option<Got>) {
-        let Some(got) = got else {
-            for (want, place) in [
-                (Wants::COMM, &mut self.comm as &mut dyn Late),
-                (Wants::CMD, &mut self.cmd),
-                (Wants::EXE, &mut self.exe),
-                (Wants::CGROUP, &mut self.cgroup),
-                (Wants::OWNER, &mut self.owner),
-                (Wants::MEMORY, &mut self.memory),
-            ] {
-                if wants.has(want) {
-                    place.be_late();
-                }
-            }
-            return;
-        };
-        fn set<T>(place: &mut Reading<T>, read: Option<Result<T, ReadError>>) {
-            if let Some(read) = read {
-                *place = Reading::from_read(read);
+        fn set<T>(place: &mut Reading<T>, is_late: bool, read: Option<Result<T, ReadError>>) {
+            match read {
+                Some(read) => *place = Reading::from_read(read),
+                None if is_late && place.known().is_none() => *place = Reading::Late,
+                None => {}
             }
         }
-        set(&mut self.comm, got.comm);
-        set(&mut self.cmd, got.cmd);
-        set(&mut self.exe, got.exe);
-        set(&mut self.cgroup, got.cgroup);
-        set(&mut self.owner, got.owner);
-        set(&mut self.memory, got.memory.map(|taken| taken.memory));
-    }
-}
-
-/// A reading that may not come.
-trait Late {
-    fn be_late(&mut self);
-}
-
-impl<T> Late for Reading<T> {
-    fn be_late(&mut self) {
-        if !matches!(self, Self::Known(_)) {
-            *self = Self::Late;
-        }
+        let is_late = |want: Wants| got.is_none() && wants.has(want);
+        let late = [Wants::COMM, Wants::CMD, Wants::EXE, Wants::CGROUP, Wants::OWNER, Wants::MEMORY].map(is_late);
+        let got = got.unwrap_or_default();
+        set(&mut self.comm, late[0], got.comm);
+        set(&mut self.cmd, late[1], got.cmd);
+        set(&mut self.exe, late[2], got.exe);
+        set(&mut self.cgroup, late[3], got.cgroup);
+        set(&mut self.owner, late[4], got.owner);
+        set(&mut self.memory, late[5], got.memory.map(|taken| taken.memory));
     }
 }
 
@@ -175,7 +152,7 @@ impl Survey {
         let mut look = Look::default();
         if let Some(takes) = asked.takes {
             self.read(&mut seen, asked.wants);
-            self.retain(&mut seen, takes, &mut look);
+            retain(&mut seen, takes, &mut look);
         }
         // All of it again, and not the memory alone: it is of one process then, whoever had the pid a moment ago.
         self.read(&mut seen, asked.wants | Wants::MEMORY);
@@ -194,7 +171,7 @@ impl Survey {
             }
         });
         if let Some(takes) = asked.takes {
-            self.retain(&mut seen, takes, &mut look);
+            retain(&mut seen, takes, &mut look);
         }
         look.processes = seen;
         Ok(look)
@@ -209,14 +186,6 @@ impl Survey {
             }
         });
         &self.names
-    }
-
-    fn retain(&self, seen: &mut Vec<Seen>, takes: Takes<'_>, look: &mut Look) {
-        seen.retain(|process| {
-            let taken = takes(process);
-            look.unknown += u64::from(taken.is_none());
-            taken == Some(true)
-        });
     }
 
     /// Reads these things of these processes; they are in the order of their pids.
@@ -282,6 +251,14 @@ impl Survey {
             self.readers.expire(Instant::now());
         }
     }
+}
+
+fn retain(seen: &mut Vec<Seen>, takes: Takes<'_>, look: &mut Look) {
+    seen.retain(|process| {
+        let is_meant = takes(process);
+        look.unknown += u64::from(is_meant.is_none());
+        is_meant == Some(true)
+    });
 }
 
 #[cfg(test)]

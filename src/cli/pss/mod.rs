@@ -124,19 +124,17 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
         _ => Form::Scaled,
     };
     let mut printer = Printer::new(form, arguments.by.is_some(), every.is_some());
-    match every {
-        Some(every) => view.watch(&mut survey, every, &mut printer, out),
-        None => {
-            let sums = view.sample(&mut survey)?;
-            if sums.nothing_matched() {
-                super::complain(&"no process matches");
-                sums.unread().iter().for_each(super::complain);
-                return Ok(Answer::No);
-            }
-            printer.print(&sums, None, out)?;
-            Ok(Answer::Yes)
-        }
+    if let Some(every) = every {
+        return view.watch(&mut survey, every, &mut printer, out);
     }
+    let sums = view.sample(&mut survey)?;
+    if sums.nothing_matched() {
+        super::complain(&"no process matches");
+        sums.unread().iter().for_each(super::complain);
+        return Ok(Answer::No);
+    }
+    printer.print(&sums, None, out)?;
+    Ok(Answer::Yes)
 }
 
 struct View<'a> {

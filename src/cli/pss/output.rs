@@ -42,13 +42,15 @@ pub struct Printer {
     watches: bool,
     screen: Screen,
     samples: u64,
+    /// Whether it was said that nobody is there.
+    missed: bool,
 }
 
 impl Printer {
     /// To standard output.
     #[must_use]
     pub fn new(form: Form, groups: bool, watches: bool) -> Self {
-        Self { form, groups, watches, screen: Screen::of_stdout(), samples: 0 }
+        Self { form, groups, watches, screen: Screen::of_stdout(), samples: 0, missed: false }
     }
 
     /// Whether people look at it change.
@@ -86,6 +88,11 @@ impl Printer {
         match self.form {
             Form::Csv => {
                 csv(sums, self.groups, now, first, out)?;
+                // A file of rows has no place for it.
+                if sums.nothing_matched() && !self.missed {
+                    crate::cli::complain(&"no process matches");
+                }
+                self.missed = sums.nothing_matched();
                 // Rows only in the file; what is missing is said to whoever looks, once.
                 sums.unread().iter().filter(|_| first).for_each(crate::cli::complain);
                 Ok(())
@@ -106,7 +113,7 @@ impl Printer {
     fn table(&self, sums: &Sums, out: &mut impl Write) -> io::Result<()> {
         if sums.nothing_matched() {
             writeln!(out, "no process matches")?;
-            return self.missing(sums, out);
+            return missing(sums, out);
         }
         let size = |bytes: u64| if self.form == Form::Exact { bytes.to_string() } else { scaled(i64::try_from(bytes).unwrap_or(i64::MAX)) };
         let unread = sums.rows.iter().any(|row| matches!(row.of, Of::Group { unread: 1.., .. }));
@@ -138,11 +145,7 @@ impl Printer {
             let rows = count(totals.left_out, "row is", "rows are");
             writeln!(out, "{rows} left out above, with {} of the total.", size(totals.left_out_pss))?;
         }
-        self.missing(sums, out)
-    }
-
-    fn missing(&self, sums: &Sums, out: &mut impl Write) -> io::Result<()> {
-        sums.unread().iter().try_for_each(|sentence| writeln!(out, "{sentence}"))
+        missing(sums, out)
     }
 
     /// Names flush left, numbers flush right. On a terminal a long name is cut, so that the numbers stay on their line.
@@ -173,6 +176,10 @@ impl Printer {
         }
         Ok(())
     }
+}
+
+fn missing(sums: &Sums, out: &mut impl Write) -> io::Result<()> {
+    sums.unread().iter().try_for_each(|sentence| writeln!(out, "{sentence}"))
 }
 
 fn count(count: u64, one: &str, many: &str) -> String {
@@ -329,7 +336,7 @@ mod tests {
 
     fn printed(form: Form, by: Option<By>, top: Option<u64>) -> String {
         let mut out = Vec::new();
-        let mut printer = Printer { form, groups: by.is_some(), watches: false, screen: Screen::default(), samples: 0 };
+        let mut printer = Printer { form, groups: by.is_some(), watches: false, screen: Screen::default(), samples: 0, missed: false };
         printer.print(&sums(by, top), None, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }

@@ -197,7 +197,7 @@ impl Sums {
             _ => said.push(format!("{zombies} are zombies, which have no memory.")),
         }
         if unknown > 0 {
-            said.push(format!("{unknown} could not be named in time: whether they are meant cannot be said."));
+            said.push(format!("{unknown} could not be named: whether they are meant cannot be said."));
         }
         said
     }
