@@ -45,6 +45,9 @@ pub struct Footprint {
     cpu_ns: u64,
     rss_pages: u64,
     min_flt: u64,
+    /// How many had its executable then, and at the plan: they share its memory.
+    sharers: u32,
+    sharers_now: u32,
     /// What a MiB of it costs to read, nanoseconds; 0 before the first reading.
     mib_ns: u64,
     /// How long the last reading held it up.
@@ -61,7 +64,7 @@ pub struct Footprint {
 pub enum Reason {
     /// The reading is old.
     Old,
-    /// Somebody who shares its executable was born or died.
+    /// So many who share its executable were born or died that its part of what they share is another.
     Sharer,
     /// It ran, and its memory moved or it touched new pages.
     Changed,
@@ -107,6 +110,8 @@ impl Footprint {
             self.planned_flt = process.min_flt;
         }
         self.notice_burst(process.min_flt);
+        self.sharers_now = process.sharers.unwrap_or(self.sharers_now);
+        let other_share = self.other_share();
         let rss = process.rss_pages.saturating_mul(page);
         let ran = process.cpu_ns != self.cpu_ns;
         let never = self.read_ns == 0;
@@ -121,8 +126,8 @@ impl Footprint {
             (Reason::New, rss)
         } else if moved > one_per_cent || (ran && faults > one_per_cent) {
             (Reason::Changed, moved.max(faults).saturating_mul(page))
-        } else if process.sharers_changed {
-            (Reason::Sharer, self.memory.known().map_or(rss, |memory| memory.pss.saturating_sub(memory.uss)))
+        } else if let Some(wrong_by) = other_share {
+            (Reason::Sharer, wrong_by)
         } else if self.samples >= SAMPLES || age >= limits.max_age {
             // The longer it waits the more it may be wrong by.
             (Reason::Old, (rss / 100).saturating_mul(u64::from(self.samples / SAMPLES).max(1)))
@@ -141,6 +146,15 @@ impl Footprint {
         Some(Candidate { pid: process.pid, reason, wrong_by, cost_ns })
     }
 
+    /// By how much its part of what it shares is another with another number of sharers, where that is more than one per cent of
+    /// what was read. A worker that ends and is replaced changes nobody's part.
+    fn other_share(&self) -> Option<u64> {
+        let memory = self.memory.known()?;
+        let shared = memory.pss.saturating_sub(memory.uss);
+        let wrong_by = shared.saturating_mul(self.sharers_now.abs_diff(self.sharers).into()) / u64::from(self.sharers_now.max(1));
+        (wrong_by > memory.pss / 100).then_some(wrong_by)
+    }
+
     /// More faults than twice the usual and than a handful: it takes its own lock now more than it does otherwise.
     fn notice_burst(&mut self, min_flt: u64) {
         const HANDFUL: u64 = 1000;
@@ -154,6 +168,7 @@ impl Footprint {
         self.read_ns = now_ns;
         (self.cpu_ns, self.rss_pages, self.min_flt) = (seen.cpu_ns, seen.rss_pages, seen.min_flt);
         (self.samples, self.fresh, self.late, self.took) = (0, true, false, taken.took);
+        self.sharers = self.sharers_now;
         self.memory = match taken.memory {
             Err(ReadError::NoDescriptor) => Reading::Late,
             memory => Reading::from_read(memory),
@@ -198,15 +213,15 @@ pub struct Seen {
     pub rss_pages: u64,
     /// Its minor faults.
     pub min_flt: u64,
-    /// Somebody with the same executable was born or died since the plan before.
-    pub sharers_changed: bool,
+    /// How many have its executable, itself among them, where somebody of them was born or died since the plan before.
+    pub sharers: Option<u32>,
 }
 
 impl Seen {
     /// Of a process in the table.
     #[must_use]
-    pub const fn of(process: &Process, sharers_changed: bool) -> Self {
-        Self { pid: process.id.pid, cpu_ns: process.cpu_ns, rss_pages: process.rss_pages, min_flt: process.stat.min_flt, sharers_changed }
+    pub const fn of(process: &Process, sharers: Option<u32>) -> Self {
+        Self { pid: process.id.pid, cpu_ns: process.cpu_ns, rss_pages: process.rss_pages, min_flt: process.stat.min_flt, sharers }
     }
 }
 
@@ -219,7 +234,7 @@ mod tests {
         Limits { budget: Duration::from_millis(50), max_read: Duration::from_millis(20), max_age: Duration::from_secs(300) };
 
     fn seen(cpu_ns: u64, rss_pages: u64, min_flt: u64) -> Seen {
-        Seen { pid: 7, cpu_ns, rss_pages, min_flt, sharers_changed: false }
+        Seen { pid: 7, cpu_ns, rss_pages, min_flt, sharers: None }
     }
 
     fn taken(pages: u64, micros: u64) -> Taken {
@@ -259,8 +274,20 @@ mod tests {
         assert_eq!((moved.reason, moved.wrong_by), (Reason::Changed, 101 * 4096));
         let touched = footprint.consider(&seen(2, 10_000, 300), 4 * S, &LIMITS, 4096, MIB_NS).unwrap();
         assert_eq!((touched.reason, touched.wrong_by), (Reason::Changed, 290 * 4096));
-        let sharer = Seen { sharers_changed: true, ..seen(1, 10_000, 10) };
-        assert_eq!(footprint.consider(&sharer, 5 * S, &LIMITS, 4096, MIB_NS).unwrap().reason, Reason::Sharer);
+    }
+
+    #[test]
+    fn another_number_of_sharers_is_a_change_where_much_is_shared() {
+        let memory = |shared: u64| Memory { rss: 100 << 20, pss: (10 << 20) + shared, uss: 10 << 20, ..Memory::default() };
+        let among = |sharers| Seen { sharers: Some(sharers), ..seen(1, 25_600, 10) };
+        for (shared, now, wrong_by) in [(4 << 20, 19, Some((4 << 20) / 19)), (4 << 20, 20, None), (64 << 10, 10, None)] {
+            let mut footprint = Footprint::default();
+            footprint.consider(&among(20), S, &LIMITS, 4096, MIB_NS).unwrap();
+            let taken = Taken { memory: Ok(memory(shared)), cpu: Duration::from_micros(900), took: Duration::from_micros(900) };
+            footprint.take(&among(20), &taken, S);
+            let candidate = footprint.consider(&among(now), 3 * S, &LIMITS, 4096, MIB_NS);
+            assert_eq!(candidate.map(|candidate| (candidate.reason, candidate.wrong_by)), wrong_by.map(|by| (Reason::Sharer, by)));
+        }
     }
 
     #[test]

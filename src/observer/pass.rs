@@ -8,7 +8,7 @@ use super::footprint::Candidate;
 /// The longest window: a sample is of one moment, and not of a minute.
 const LONGEST: Duration = Duration::from_secs(5);
 /// What is worth waking up for: small readings go together.
-const AT_ONCE_NS: u64 = 1_000_000;
+const AT_ONCE_NS: u64 = 2_000_000;
 /// How long after the window answers are waited for: the deadline of one read, and a little.
 const GRACE: Duration = Duration::from_millis(1200);
 

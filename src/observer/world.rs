@@ -147,7 +147,7 @@ impl World {
         // Another one that has the pid by now did not ask.
         let Some(process) = self.table.get_mut(pid).filter(|process| process.asked.has(Wants::MEMORY)) else { return };
         process.asked = process.asked.without(Wants::MEMORY);
-        let seen = Seen::of(process, false);
+        let seen = Seen::of(process, None);
         let is_same = !self.proc.is_native() || process.is_still_there(&self.proc);
         let Some(footprint) = process.footprint.as_mut() else { return };
         match got.and_then(|got| got.memory) {

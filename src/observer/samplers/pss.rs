@@ -8,6 +8,8 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use super::measure::{self, Context, Measure, View};
 use super::ps::Rows;
 use crate::observer::facts::{Reading, Wants};
@@ -104,14 +106,13 @@ impl PssSampler {
     pub fn plan(&mut self, world: &mut World) -> Vec<Candidate> {
         let now_ns = clock::monotonic_ns();
         let limits = self.selection.limits;
-        let changed = std::mem::take(&mut world.sharers);
+        let sharers = count_sharers(world);
         let page = world.machine.page;
         let native = world.proc.is_native();
         let mut candidates = Vec::new();
         for process in world.table.iter_mut_from(0).filter(|process| has_memory(process)) {
             let asked = process.asked.has(Wants::MEMORY);
-            let sharers_changed = !changed.is_empty() && process.facts.exe.known().is_some_and(|exe| changed.contains(exe));
-            let mut seen = Seen::of(process, sharers_changed);
+            let mut seen = Seen::of(process, if sharers.is_empty() { None } else { count_of(&sharers, process) });
             if !native {
                 // Nobody's clock is asked there: everyone is taken to have run.
                 seen.cpu_ns = now_ns;
@@ -190,6 +191,23 @@ impl PssSampler {
         made.counts = counts;
         (made, totals.fields(spent))
     }
+}
+
+/// How many have each of the executables of which somebody was born or died.
+fn count_sharers(world: &mut World) -> FxHashMap<Arc<[u8]>, u32> {
+    let mut counts: FxHashMap<Arc<[u8]>, u32> = world.sharers.drain().map(|exe| (exe, 0)).collect();
+    if !counts.is_empty() {
+        for process in world.table.iter().filter(|process| has_memory(process) && !process.stat.is_zombie()) {
+            if let Some(count) = process.facts.exe.known().and_then(|exe| counts.get_mut(exe)) {
+                *count += 1;
+            }
+        }
+    }
+    counts
+}
+
+fn count_of(counts: &FxHashMap<Arc<[u8]>, u32>, process: &Process) -> Option<u32> {
+    process.facts.exe.known().and_then(|exe| counts.get(exe)).copied()
 }
 
 /// Whether it is a process of the stream: kernel threads have no memory of their own, and of one that was only heard of nothing
