@@ -3,16 +3,22 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use crate::herd::{Herd, Kind};
 use crate::table::{Table, Target};
+use crate::targets::{Crowd, Life, available};
 use crate::truth::everything;
 use crate::watch::{self, PSS, field};
 use crate::{Bench, after_the_second, mean, pause, say};
 
 /// As PSS, and what `ps` says each second with it.
 const PS: &str = "[ps]\nenabled = true\ninterval = \"1s\"\n";
+
+/// What each has of its own, as a small daemon has: of a process without memory there is nothing to read.
+const RESIDENT: usize = 1 << 20;
+
+/// psmond reads facts of a process again 1 s and 10 s after its birth.
+const GROWN_UP: Duration = Duration::from_secs(12);
 
 /// So long after a full second everything is read: nobody else does anything then.
 const AFTER: Duration = Duration::from_millis(500);
@@ -32,10 +38,8 @@ struct Run {
 
 impl Bench {
     pub(crate) fn idle(&self, table: &mut Table) -> Result<()> {
-        let mut herd = Herd::new(Kind::Idle)?;
-        say(&format!("idle: starting {} processes", self.herd));
-        herd.resize(self.herd)?;
-        herd.settle();
+        let mut herd = self.herd("idle")?;
+        pause(GROWN_UP)?;
         let mut truths = self.read_everything()?;
         let alone = self.at_rest(PSS)?;
         let with_ps = self.at_rest(&format!("{PSS}{PS}"))?;
@@ -44,16 +48,21 @@ impl Bench {
         let all_ms = mean(&truths).context("no truth")?;
         table.add("idle: share of the cost of reading everything", alone.ms / all_ms).target(Target::AtMost(0.05)).note(format!(
             "psmond {:.2} ms of CPU a sample over {} samples, everything {all_ms:.2} over {} processes; others started {:.1} a second",
-            alone.ms,
-            alone.samples,
-            herd.len(),
-            alone.births
+            alone.ms, alone.samples, self.herd, alone.births
         ));
         table
             .add("idle:   with ps each second", with_ps.ms / all_ms)
             .note(format!("psmond {:.2} ms; others started {:.1} a second", with_ps.ms, with_ps.births));
         table.add("idle: readings a sample", alone.read).note(format!("the first pass took {} samples", alone.first_pass));
         Ok(())
+    }
+
+    /// Processes that do nothing.
+    pub(crate) fn herd(&self, part: &str) -> Result<Crowd> {
+        say(&format!("{part}: starting {} processes", self.herd));
+        let needed = self.herd as u64 * 3 * RESIDENT as u64;
+        ensure!(available()? > needed, "the herd may need {} MiB", needed >> 20);
+        Crowd::start(&vec![Life::Idle(RESIDENT); self.herd])
     }
 
     /// psmond over what is there, after its first pass.

@@ -5,8 +5,6 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 #![expect(clippy::print_stderr, reason = "and says on the way what it is doing")]
 
-#[path = "../recorder/herd.rs"]
-mod herd;
 mod hold;
 mod idle;
 #[path = "../storm/journal.rs"]
@@ -106,10 +104,6 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(kind) = herd::Kind::from_args(&args)? {
-        kind.be();
-        return Ok(ExitCode::SUCCESS);
-    }
     if let Some(life) = targets::Life::from_args(&args)? {
         return life.be().map(|()| ExitCode::SUCCESS);
     }

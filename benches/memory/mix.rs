@@ -17,8 +17,8 @@ const MIB: usize = 1 << 20;
 /// The most that the whole mix ever has.
 const NEEDED: u64 = 1300 << 20;
 
-/// So long after a full second the truth is read: while psmond reads, or just after. Later, and the mix itself has moved on.
-const AFTER: Duration = Duration::from_millis(40);
+/// So long after a full second the truth is read: a sample is of its tick, and a moment later the mix itself has moved on.
+const AFTER: Duration = Duration::from_millis(10);
 
 /// How far the machine moves by itself is told over this.
 const APART: Duration = Duration::from_millis(100);

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-use crate::herd::{Herd, Kind};
 use crate::table::{Table, Target};
 use crate::truth::{pids_with_memory, read_only};
 use crate::{Bench, median, say, stopped, sys};
@@ -20,17 +19,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 impl Bench {
     pub(crate) fn once(&self, table: &mut Table) -> Result<()> {
-        let mut herd = Herd::new(Kind::Idle)?;
-        say(&format!("once: starting {} processes", self.herd));
-        herd.resize(self.herd)?;
+        let mut herd = self.herd("once")?;
         let pids = pids_with_memory()?;
         say("once: psmon pss and a loop that reads the same, in turn");
         let (mut kernel, mut own) = (Vec::new(), Vec::new());
-        let psmon = has_pss(&self.psmon, herd.len());
+        let psmon = has_pss(&self.psmon, self.herd);
         for _ in 0..RUNS {
             stopped()?;
             let (cpu, there) = read_only(&pids);
-            ensure!(there >= herd.len(), "{there} of {} processes could be read", herd.len());
+            ensure!(there >= self.herd, "{there} of {} processes could be read", self.herd);
             kernel.push(cpu.as_secs_f64() * 1e3);
             if psmon.is_ok() {
                 own.push(cpu_ms(Command::new(&self.psmon).arg("pss"))?);
