@@ -154,8 +154,12 @@ impl Readers {
                 state.queue.push_back(request);
             }
         }
-        if !state.queue.is_empty() {
-            self.shared.work.notify_all();
+        // Memory is read by one thread: the others need not wake for it.
+        let others = state.queue.iter().filter(|request| !is_memory(request)).count();
+        match others + usize::from(others < state.queue.len()) {
+            0 => {}
+            1 => self.shared.work.notify_one(),
+            _ => self.shared.work.notify_all(),
         }
     }
 
@@ -294,10 +298,13 @@ fn work(shared: &Arc<Shared>, number: u64) {
     }
 }
 
+fn is_memory(request: &Request) -> bool {
+    matches!(request, Request::Process { wants, .. } if *wants == Wants::MEMORY)
+}
+
 /// The next that may be read now. Memory is read by one thread at a time: two that walk page tables side by side cost each other a
 /// third of their time and more, and whatever else is asked does not wait behind a large process.
 fn next(state: &mut State) -> Option<Request> {
-    let is_memory = |request: &Request| matches!(request, Request::Process { wants, .. } if *wants == Wants::MEMORY);
     let under_way = state.slots.iter().filter(|slot| !slot.given_up).filter_map(|slot| slot.busy).any(|(busy, _)| is_memory(&busy));
     let at = state.queue.iter().position(|request| !(under_way && is_memory(request)))?;
     state.queue.remove(at)
