@@ -35,7 +35,7 @@ impl Target {
         let binary = place.root.path().join("memory");
         if !binary.exists() {
             let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/memory.c");
-            let status = Command::new("cc").args(["-O1", "-o"]).arg(&binary).arg(source).status().unwrap();
+            let status = Command::new("cc").args(["-O1", "-pthread", "-o"]).arg(&binary).arg(source).status().unwrap();
             assert!(status.success(), "cc: what links Rust programs compiles C");
         }
         let mut child = Command::new(&binary).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -136,7 +136,7 @@ fn half_of_what_two_share_and_all_of_what_is_private() {
     let recorder = place.start();
     let shares = |pid, own: i64| {
         row(&place, pid).is_some_and(|row| {
-            row.get("reading") != &Value::word(b"-")
+            row.get("reading") != &Value::Absent
                 && row.number("pss_shmem") == 50 * MIB
                 && (own * MIB..(own + 4) * MIB).contains(&row.number("pss_anon"))
         })
@@ -183,8 +183,8 @@ fn who_changes_is_read_again_and_who_does_not_is_kept() {
 
 #[test]
 fn who_is_too_dear_waits_for_max_age() {
-    // At 20 µs a MiB, as is taken for granted of one never read, this costs four milliseconds.
-    let place = place("max_read_ms = 1\nmax_age = \"3s\"\n");
+    // At 20 µs a MiB, as is taken for granted of one never read, this costs four milliseconds: more than there ever is for all.
+    let place = place("max_read_ms = 1\nbudget_ms = 1\nmax_age = \"3s\"\n");
     let mut target = Target::new(&place);
     target.does("touch 204800");
     let recorder = place.start();
@@ -202,6 +202,24 @@ fn who_is_too_dear_waits_for_max_age() {
     assert!(read.number("pss") >= 200 * MIB);
     let waited = read.time.unix_ns - first.time.unix_ns;
     assert!(waited >= 2_000_000_000, "{waited} ns");
+    assert_eq!(recorder.stop(), 0);
+    place.assert_whole();
+}
+
+#[test]
+fn a_process_whose_first_thread_has_ended_has_its_memory_still() {
+    let place = place("");
+    let mut target = Target::new(&place);
+    target.does("touch 8192");
+    target.does("leave");
+    // The one that took its place answers.
+    target.does("touch 8192");
+    let recorder = place.start();
+    until("its memory", || row(&place, target.pid()).is_some_and(|row| row.get("pss") != &Value::Absent));
+    assert!(row(&place, target.pid()).unwrap().number("pss_anon") >= 16 * MIB);
+    let shown = common::psmon().args(["pss", "--json", "--pid", &target.pid().to_string()]).output().unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(shown.stdout.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
+    assert!(shown["pss"].as_i64().unwrap() >= 16 * MIB, "{shown}");
     assert_eq!(recorder.stop(), 0);
     place.assert_whole();
 }
@@ -229,7 +247,7 @@ fn what_is_refused_is_no_zero_and_not_in_the_total() {
     for column in ["pss", "pss_anon", "swap_pss", "uss"] {
         assert_eq!(refused.get(column), &Value::Refused, "{column}");
     }
-    assert_eq!((refused.get("age_s"), refused.word("reading")), (&Value::Absent, b"-".to_vec()));
+    assert_eq!((refused.get("age_s"), refused.get("reading")), (&Value::Absent, &Value::Absent));
     assert!(refused.number("rss") > 0, "what everybody may know is there");
     assert!(row(&place, own.pid()).unwrap().number("pss") > 0);
     let tick = last_tick(&place).unwrap();
@@ -250,7 +268,7 @@ fn a_zombie_has_no_memory() {
     everyone_is_read(&place);
     until("its row", || row(&place, zombie.id()).is_some());
     let said = row(&place, zombie.id()).unwrap();
-    assert_eq!((said.get("pss"), said.word("reading")), (&Value::Absent, b"-".to_vec()));
+    assert_eq!((said.get("pss"), said.get("reading")), (&Value::Absent, &Value::Absent));
     zombie.wait().unwrap();
     assert_eq!(recorder.stop(), 0);
 }

@@ -44,6 +44,8 @@ const RESYNC_AFTER: Duration = Duration::from_millis(100);
 const RESYNC_EVERY: Duration = Duration::from_secs(2);
 /// Notes that wait for a sample to be taken.
 const NOTES: usize = 64;
+/// Pids beyond which those that stand there twice are taken out.
+const MANY: usize = 1 << 16;
 /// A difference between two clocks that is worth a note, nanoseconds.
 const STEP_NS: i64 = 500_000_000;
 
@@ -73,8 +75,8 @@ pub(super) struct Loop {
     facts: Arc<Facts>,
     facts_read: Instant,
     last: Option<Last>,
-    /// When the last round ended.
-    last_round: Option<Instant>,
+    /// When the last round ended, and whether it was of everyone.
+    last_round: Option<(Instant, bool)>,
     /// What the rounds since the last sample of stream `ps` found.
     looked: Looked,
     last_census: Option<Instant>,
@@ -328,7 +330,14 @@ impl Loop {
 
     /// The rows of these may have changed, in each stream's next sample.
     fn touch(&mut self, pids: &[u32]) {
-        self.touched.extend_from_slice(pids);
+        if self.beat.cadence().is_some() {
+            self.touched.extend_from_slice(pids);
+            // With a long interval, and another stream that looks often.
+            if self.touched.len() > MANY {
+                self.touched.sort_unstable();
+                self.touched.dedup();
+            }
+        }
         self.weighing.touch(pids);
     }
 
@@ -362,7 +371,7 @@ impl Loop {
             self.hear_all();
         }
         self.touch(&std::mem::take(&mut round.touched));
-        self.last_round = Some(Instant::now());
+        self.last_round = Some((Instant::now(), everyone));
         self.looked.add(&round);
         true
     }
@@ -411,8 +420,9 @@ impl Loop {
         touched.sort_unstable();
         touched.dedup();
         let looked = std::mem::take(&mut self.looked);
+        let boottime_ms = clock::boottime_ns() / 1_000_000;
         let made = self.sampler.rows(&mut self.world, &touched, looked, full);
-        let asked = Asked { due, tick, full, everyone, notes };
+        let asked = Asked { due, tick, full, everyone, notes, facts: Arc::clone(&self.facts), boottime_ms };
         let columns = self.sampler.columns().clone();
         self.offer(Stream::Ps, Weighed { asked, rows: made, totals: Vec::new(), columns });
         if self.last_census.is_none_or(|at| at.elapsed() >= CENSUS_EVERY) {
@@ -436,11 +446,8 @@ impl Loop {
         }
         // A round of stream ps at this same tick has just looked at everybody.
         let young = (cadence.interval / 10).min(Duration::from_secs(1));
-        if !everyone && self.last_round.is_some_and(|at| at.elapsed() < young) {
-            self.weighing.begin(&mut self.world, Asked { due, tick, full: !cadence.changes, everyone, notes });
-            return;
-        }
-        if !self.round(everyone) {
+        let is_seen = self.last_round.is_some_and(|(at, all)| at.elapsed() < young && (all || !everyone));
+        if !is_seen && !self.round(everyone) {
             self.weighing.beat.skipped += 1;
             self.notes.extend(notes);
             if everyone {
@@ -448,24 +455,27 @@ impl Loop {
             }
             return;
         }
-        self.await_readers(PATIENCE.min(cadence.interval / 4));
-        self.recorder.unseen(&mut self.world);
-        self.weighing.begin(&mut self.world, Asked { due, tick, full: everyone || !cadence.changes, everyone, notes });
+        if !is_seen {
+            self.await_readers(PATIENCE.min(cadence.interval / 4));
+            self.recorder.unseen(&mut self.world);
+        }
+        let (facts, boottime_ms) = (Arc::clone(&self.facts), clock::boottime_ns() / 1_000_000);
+        let full = everyone || !cadence.changes;
+        self.weighing.begin(&mut self.world, Asked { due, tick, full, everyone, notes, facts, boottime_ms });
     }
 
     /// Hands a sample on.
     fn offer(&mut self, stream: Stream, made: Weighed) {
-        let Weighed { asked: Asked { due, tick, full, everyone, mut notes }, rows, totals, columns } = made;
+        let Weighed { asked: Asked { due, tick, full, everyone, mut notes, facts, boottime_ms }, rows, totals, columns } = made;
         let beat = if stream == Stream::Pss { &mut self.weighing.beat } else { &mut self.beat };
         let mut counts = rows.counts;
         counts.late_ms = u64::try_from(tick.late_ns / 1_000_000).unwrap_or(0);
         counts.skipped = beat.skipped;
-        counts.boottime_ms = clock::boottime_ns() / 1_000_000;
+        counts.boottime_ms = boottime_ms;
         let kept = notes.clone();
         if beat.refused > 0 {
             notes.push(Note::new(due, NoteKind::Gap).with("samples", beat.refused).with("why", "queue"));
         }
-        let facts = Arc::clone(&self.facts);
         let sample = Sample { stream, facts, columns, due, full, rows: rows.rows, left: rows.left, counts, totals, notes };
         if (self.take)(Output::Sample(Box::new(sample))).is_ok() {
             beat.taken(everyone);

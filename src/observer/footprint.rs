@@ -27,10 +27,15 @@ pub struct Footprint {
     pub memory: Reading<Memory>,
     /// When, CLOCK_MONOTONIC nanoseconds; 0 before the first.
     pub read_ns: u64,
-    /// When it was first considered, likewise.
-    pub known_ns: u64,
+    /// When it was first considered, and when an attempt was last made, likewise.
+    known_ns: u64,
+    tried_ns: u64,
     /// It was read since the sample before.
     pub fresh: bool,
+    /// What is known changed since its last row.
+    pub row_due: bool,
+    /// Its row holds a value that could not be had in time.
+    pub stuck: bool,
     /// It is too dear to be read more often than at `max_age`.
     pub cooling: bool,
     /// The last attempt was not answered in time.
@@ -79,8 +84,10 @@ pub struct Candidate {
     pub pid: u32,
     /// Why.
     pub reason: Reason,
-    /// By how many bytes its reading may be wrong.
+    /// By how many bytes its reading may be wrong, the more the longer it waits.
     pub wrong_by: u64,
+    /// Its reading, or the wait for its first, is as old as `max_age`.
+    pub overdue: bool,
     /// What a reading is expected to cost, CPU nanoseconds.
     pub cost_ns: u64,
 }
@@ -97,9 +104,9 @@ pub struct Limits {
 }
 
 impl Footprint {
-    /// Begins a new sample: what the stream says of the reading from now on.
-    pub const fn begin(&mut self) {
-        self.fresh = false;
+    /// A sample was made of it.
+    pub const fn shown(&mut self) {
+        (self.fresh, self.row_due) = (false, false);
     }
 
     /// Whether and why a process should be read; `page` is the size of a page, `mib_ns` what a MiB costs elsewhere.
@@ -118,32 +125,35 @@ impl Footprint {
         let moved = process.rss_pages.abs_diff(self.rss_pages);
         let faults = process.min_flt.saturating_sub(self.min_flt).min(process.rss_pages);
         let one_per_cent = self.rss_pages / 100;
-        let age = Duration::from_nanos(now_ns.saturating_sub(if never { self.known_ns } else { self.read_ns }));
-        let (reason, wrong_by) = if self.late && !ran {
+        let since = |ns: u64| Duration::from_nanos(now_ns.saturating_sub(ns));
+        let age = since(if never { self.known_ns } else { self.read_ns });
+        let overdue = age >= limits.max_age;
+        if self.late && !ran && since(self.tried_ns) < limits.max_age {
             // It did not answer, and has not run since: it would not answer now.
             return None;
-        } else if never {
+        }
+        let (reason, wrong_by) = if never {
             (Reason::New, rss)
         } else if moved > one_per_cent || (ran && faults > one_per_cent) {
             (Reason::Changed, moved.max(faults).saturating_mul(page))
         } else if let Some(wrong_by) = other_share {
             (Reason::Sharer, wrong_by)
-        } else if self.samples >= SAMPLES || age >= limits.max_age {
-            // The longer it waits the more it may be wrong by.
-            (Reason::Old, (rss / 100).saturating_mul(u64::from(self.samples / SAMPLES).max(1)))
+        } else if self.samples >= SAMPLES || overdue {
+            (Reason::Old, rss / 100)
         } else {
             return None;
         };
         let cost_ns = BASE_NS + (rss / 1024).saturating_mul(if self.mib_ns == 0 { mib_ns } else { self.mib_ns }) / 1024;
         self.cooling = u128::from(cost_ns) > limits.max_read.as_nanos();
-        if self.cooling && (age < limits.max_age || self.bursts) {
+        if self.cooling && (!overdue || self.bursts) {
             return None;
         }
-        // Whatever it does, it is not held for more than its share.
-        if !never && Duration::from_nanos(now_ns.saturating_sub(self.read_ns)) < self.took * HELD_SHARE {
+        // Whatever it does, it is not held for more than its share; but no reading gets older than `max_age` for that.
+        if self.tried_ns != 0 && since(self.tried_ns) < (self.took * HELD_SHARE).min(limits.max_age) {
             return None;
         }
-        Some(Candidate { pid: process.pid, reason, wrong_by, cost_ns })
+        let wrong_by = wrong_by.saturating_mul(u64::from(self.samples).max(1));
+        Some(Candidate { pid: process.pid, reason, wrong_by, overdue, cost_ns })
     }
 
     /// By how much its part of what it shares is another with another number of sharers, where that is more than one per cent of
@@ -160,25 +170,34 @@ impl Footprint {
         const HANDFUL: u64 = 1000;
         let faults = min_flt.saturating_sub(std::mem::replace(&mut self.planned_flt, min_flt));
         self.bursts = faults > HANDFUL && faults > self.usual_flt.saturating_mul(2);
-        self.usual_flt = (self.usual_flt.saturating_mul(7) + faults) / 8;
+        self.usual_flt = self.usual_flt.saturating_mul(7).saturating_add(faults) / 8;
     }
 
     /// Takes a reading in. Answers what a MiB cost, where that can be told from the rest.
-    pub fn take(&mut self, seen: &Seen, taken: &Taken, now_ns: u64) -> Option<u64> {
-        self.read_ns = now_ns;
+    pub fn take(&mut self, seen: &Seen, taken: &Taken, page: u64, now_ns: u64) -> Option<u64> {
+        /// What a MiB may cost; what is beyond was spent on something else: a process with many mappings, or one whose memory was
+        /// freed by the reading.
+        const MIB_COSTS: std::ops::RangeInclusive<u64> = 1_000..=200_000;
+        /// Of less memory the rest of the cost is the larger part.
+        const TELLING: u64 = 8 * MIB;
+        if taken.memory == Err(ReadError::NoDescriptor) {
+            // Nothing was asked: what was known still is.
+            return None;
+        }
+        (self.read_ns, self.tried_ns) = (now_ns, now_ns);
         (self.cpu_ns, self.rss_pages, self.min_flt) = (seen.cpu_ns, seen.rss_pages, seen.min_flt);
-        (self.samples, self.fresh, self.late, self.took) = (0, true, false, taken.took);
+        (self.samples, self.fresh, self.row_due, self.late) = (0, true, true, false);
         self.sharers = self.sharers_now;
-        self.memory = match taken.memory {
-            Err(ReadError::NoDescriptor) => Reading::Late,
-            memory => Reading::from_read(memory),
-        };
-        let rss = self.memory.known()?.rss;
+        // A reading that was itself held up, by a machine without a CPU for it, held nobody for so long.
+        self.took = taken.took.min(taken.cpu * 4 + Duration::from_millis(1));
+        self.memory = Reading::from_read(taken.memory);
+        // What is refused costs next to nothing, and is not too dear.
+        let rss = self.memory.known().map_or(seen.rss_pages.saturating_mul(page), |memory| memory.rss);
         let cpu_ns = u64::try_from(taken.cpu.as_nanos()).unwrap_or(u64::MAX);
         let of_memory = cpu_ns.saturating_sub(BASE_NS).saturating_mul(1024) / (rss / 1024).max(1);
         // Half of what was known and half of what is new: a process may gain or lose huge pages.
         self.mib_ns = if self.mib_ns == 0 { of_memory } else { self.mib_ns.midpoint(of_memory) }.max(1);
-        (rss >= MIB).then_some(of_memory)
+        (self.memory.known().is_some() && rss >= TELLING).then(|| of_memory.clamp(*MIB_COSTS.start(), *MIB_COSTS.end()))
     }
 
     /// It executes: all its memory is another's.
@@ -186,13 +205,11 @@ impl Footprint {
         self.rss_pages = 0;
     }
 
-    /// It did not answer in time.
-    pub fn give_up(&mut self, seen: &Seen) {
-        self.late = true;
-        self.cpu_ns = seen.cpu_ns;
-        if self.memory.known().is_none() {
-            self.memory = Reading::Late;
-        }
+    /// It did not answer in time, `after` so long.
+    pub fn give_up(&mut self, seen: &Seen, after: Duration, now_ns: u64) {
+        (self.late, self.row_due) = (true, true);
+        (self.tried_ns, self.took, self.cpu_ns) = (now_ns, after, seen.cpu_ns);
+        self.memory = Reading::Late;
     }
 
     /// Age of the reading.
@@ -247,7 +264,7 @@ mod tests {
         let mut footprint = Footprint::default();
         let first = footprint.consider(&seen(1, pages, 10), S, &LIMITS, 4096, MIB_NS).unwrap();
         assert_eq!(first.reason, Reason::New);
-        footprint.take(&seen(1, pages, 10), &taken(pages, micros), S);
+        footprint.take(&seen(1, pages, 10), &taken(pages, micros), 4096, S);
         footprint
     }
 
@@ -271,9 +288,9 @@ mod tests {
             "one per cent is not more than one"
         );
         let moved = footprint.consider(&seen(2, 10_101, 10), 3 * S, &LIMITS, 4096, MIB_NS).unwrap();
-        assert_eq!((moved.reason, moved.wrong_by), (Reason::Changed, 101 * 4096));
+        assert_eq!((moved.reason, moved.wrong_by), (Reason::Changed, 2 * 101 * 4096), "the more the longer it waits");
         let touched = footprint.consider(&seen(2, 10_000, 300), 4 * S, &LIMITS, 4096, MIB_NS).unwrap();
-        assert_eq!((touched.reason, touched.wrong_by), (Reason::Changed, 290 * 4096));
+        assert_eq!((touched.reason, touched.wrong_by), (Reason::Changed, 3 * 290 * 4096));
     }
 
     #[test]
@@ -284,7 +301,7 @@ mod tests {
             let mut footprint = Footprint::default();
             footprint.consider(&among(20), S, &LIMITS, 4096, MIB_NS).unwrap();
             let taken = Taken { memory: Ok(memory(shared)), cpu: Duration::from_micros(900), took: Duration::from_micros(900) };
-            footprint.take(&among(20), &taken, S);
+            footprint.take(&among(20), &taken, 4096, S);
             let candidate = footprint.consider(&among(now), 3 * S, &LIMITS, 4096, MIB_NS);
             assert_eq!(candidate.map(|candidate| (candidate.reason, candidate.wrong_by)), wrong_by.map(|by| (Reason::Sharer, by)));
         }
@@ -313,7 +330,7 @@ mod tests {
     fn who_did_not_answer_is_asked_again_once_it_ran() {
         let mut footprint = Footprint::default();
         assert!(footprint.consider(&seen(1, 10, 1), S, &LIMITS, 4096, MIB_NS).is_some());
-        footprint.give_up(&seen(1, 10, 1));
+        footprint.give_up(&seen(1, 10, 1), Duration::from_millis(1), S);
         assert_eq!((footprint.consider(&seen(1, 10, 1), 2 * S, &LIMITS, 4096, MIB_NS), &footprint.memory), (None, &Reading::Late));
         assert!(footprint.consider(&seen(2, 10, 1), 3 * S, &LIMITS, 4096, MIB_NS).is_some());
     }

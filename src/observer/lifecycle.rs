@@ -332,6 +332,7 @@ impl Lifecycle {
 
     fn exec(&self, world: &mut World, event: &Event, task: Task, telling: &mut Telling<'_>) {
         let exec = (task.pid, event.time_ns);
+        let mut before = None;
         if let Some(process) = world.table.get_mut(task.pid) {
             // What is being read of it at this moment may be of the program before.
             process.life.distrusts |= process.asked.has(Wants::CMD) || process.asked.has(Wants::EXE);
@@ -342,7 +343,7 @@ impl Lifecycle {
             process.life.exec = Some(exec);
             if let Some(footprint) = &mut process.footprint {
                 footprint.executed();
-                world.sharers.extend(process.facts.exe.known().cloned());
+                before = process.facts.exe.known().cloned();
             }
             process.life.sources = process.life.sources.without(Sources::ARGUMENTS);
             // All other tasks are gone, whenever they tell it.
@@ -351,6 +352,7 @@ impl Lifecycle {
             process.life.first_code = None;
             resolve(process, &self.argvs);
         }
+        world.other_sharers(before);
         self.tell(world, event, EventKind::Exec, task, Info::None, telling);
     }
 

@@ -84,7 +84,7 @@ mod tests {
             let chosen: Vec<Candidate> = costs
                 .iter()
                 .zip(0..)
-                .map(|(cost_ns, pid)| Candidate { pid, reason: Reason::New, wrong_by: 0, cost_ns: *cost_ns })
+                .map(|(cost_ns, pid)| Candidate { pid, reason: Reason::New, wrong_by: 0, overdue: false, cost_ns: *cost_ns })
                 .collect();
             let began = Instant::now();
             let mut pass = Pass::new(chosen, Duration::from_millis(interval_ms), began);

@@ -85,6 +85,8 @@ struct State {
     slots: Vec<Slot>,
     answers: Vec<Answer>,
     outstanding: usize,
+    /// Of them those for memory, for which nobody but its own stream waits.
+    memory: usize,
     threads_started: u64,
     stop: bool,
 }
@@ -145,11 +147,14 @@ impl Readers {
     pub fn ask(&self, requests: impl IntoIterator<Item = Request>) {
         let mut state = self.shared.lock();
         for request in requests {
+            let memory = usize::from(is_memory(&request));
             state.outstanding += 1;
+            state.memory += memory;
             let waits = |slot: &Slot| slot.given_up && slot.busy.is_some_and(|(stuck, _)| same_target(stuck, request));
             if state.slots.iter().any(waits) || working(&state) == 0 {
                 state.answers.push(Answer::late(request));
                 state.outstanding -= 1;
+                state.memory -= memory;
             } else {
                 state.queue.push_back(request);
             }
@@ -175,12 +180,12 @@ impl Readers {
         self.shared.lock().outstanding > 0
     }
 
-    /// Whether all that was asked has been answered and taken. To be asked again after each taking: what is taken
+    /// Whether all that was asked has been answered and taken, but for memory. To be asked again after each taking: what is taken
     /// may lead to new questions, and an answer may come between a taking and a look at what is outstanding.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let state = self.shared.lock();
-        state.outstanding == 0 && state.answers.is_empty()
+        state.outstanding == state.memory && state.answers.is_empty()
     }
 
     /// Whether answers wait to be taken.
@@ -210,12 +215,14 @@ impl Readers {
             given_up += 1;
             state.answers.push(Answer::late(request));
             state.outstanding -= 1;
+            state.memory -= usize::from(is_memory(&request));
         }
         refill(&self.shared, &mut state);
         if working(&state) == 0 {
             // Every thread waits for a target of its own: what is left is told to be late, now.
             let rest: Vec<_> = state.queue.drain(..).collect();
             state.outstanding -= rest.len();
+            state.memory -= rest.iter().filter(|request| is_memory(request)).count();
             state.answers.extend(rest.into_iter().map(Answer::late));
         }
         given_up
@@ -282,7 +289,12 @@ fn work(shared: &Arc<Shared>, number: u64) {
         state = shared.lock();
         let given_up = state.slots.iter().any(|slot| slot.number == number && slot.given_up);
         if given_up {
-            // The answer was given for us long ago; make room for another thread.
+            // The answer was given for us long ago; make room for another thread. What memory a large process has is worth
+            // knowing even now.
+            if is_memory(&request) {
+                state.answers.push(answer);
+                (shared.ready)();
+            }
             state.slots.retain(|slot| slot.number != number);
             refill(shared, &mut state);
             return;
@@ -292,7 +304,8 @@ fn work(shared: &Arc<Shared>, number: u64) {
         }
         state.answers.push(answer);
         state.outstanding -= 1;
-        if state.outstanding == 0 {
+        state.memory -= usize::from(is_memory(&request));
+        if state.outstanding == state.memory || state.outstanding == 0 {
             (shared.ready)();
         }
     }

@@ -55,7 +55,7 @@ impl Looked {
     pub fn add(&mut self, round: &Round) {
         self.everyone |= round.everyone;
         self.seen = round.seen;
-        self.vanished += round.vanished;
+        self.vanished = round.vanished;
         self.gate_missed += round.gate_missed;
         self.read += round.read;
     }
@@ -324,8 +324,8 @@ impl Round {
         if finished {
             self.touched.sort_unstable();
             self.touched.dedup();
-            if world.weighs {
-                world.sharers.extend(self.sharers.drain(..));
+            for exe in self.sharers.drain(..) {
+                world.other_sharers(Some(exe));
             }
             world.readers.ask(self.requests.drain(..));
         }

@@ -111,7 +111,7 @@ enum Left {
     Nothing,
     /// A kernel thread.
     Kernel,
-    /// A zombie, and its name. Of one whose other threads live on the memory is not to be had by its own pid.
+    /// A zombie, and its name; whether other threads of it live on.
     Zombie { comm: Vec<u8>, threads: bool },
 }
 
@@ -166,10 +166,11 @@ impl Survey {
             }
             Some(Left::Zombie { comm, threads }) => {
                 process.comm = Reading::Known(comm.clone());
-                process.memory = if *threads { Reading::Refused } else { Reading::Absent };
+                process.memory = if *threads { Reading::Unread } else { Reading::Absent };
                 true
             }
         });
+        self.read_others(&mut seen);
         if let Some(takes) = asked.takes {
             retain(&mut seen, takes, &mut look);
         }
@@ -208,6 +209,22 @@ impl Survey {
         }
     }
 
+    /// The memory of those whose first task has ended before the others: another one has it still.
+    fn read_others(&mut self, seen: &mut [Seen]) {
+        let pids = seen.iter().filter(|process| process.memory == Reading::Unread).map(|process| process.pid);
+        let requests: Vec<Request> = pids.map(|pid| Request::Process { pid, start: None, wants: Wants::MEMORY }).collect();
+        if requests.is_empty() {
+            return;
+        }
+        self.ask(requests, |_, answer| {
+            if let Answer::Process { pid, got, .. } = answer
+                && let Ok(at) = seen.binary_search_by_key(&pid, |process| process.pid)
+            {
+                seen[at].memory = got.and_then(|got| got.memory).map_or(Reading::Late, |taken| Reading::from_read(taken.memory));
+            }
+        });
+    }
+
     /// What those are who have no memory.
     fn without_memory(&mut self, seen: &[Seen]) -> FxHashMap<u32, Left> {
         let pids = seen.iter().filter(|process| process.memory == Reading::Absent).map(|process| process.pid);
@@ -242,7 +259,7 @@ impl Survey {
             for answer in answers {
                 take(&mut self.names, answer);
             }
-            if self.readers.is_settled() {
+            if !self.readers.outstanding() && !self.readers.has_answers() {
                 return;
             }
             let now = Instant::now();

@@ -1,6 +1,7 @@
 //! Stream `pss`, from its ticks to its samples: a tick plans, the readers read over a window, and the sample is made when all have
 //! answered.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::beat::{Beat, Cadence};
@@ -11,9 +12,12 @@ use super::samplers::ps::Rows;
 use super::samplers::pss::{self, PssSampler, Selection, Spent};
 use super::schedule::Tick;
 use super::world::World;
-use crate::record::ledger::Note;
+use crate::record::ledger::{Facts, Note};
 use crate::record::moment::Moment;
 use crate::record::schema::Columns;
+
+/// Pids beyond which those that stand there twice are taken out.
+const MANY: usize = 1 << 16;
 
 /// The state of the stream.
 #[derive(Debug, Default)]
@@ -47,6 +51,10 @@ pub struct Asked {
     pub everyone: bool,
     /// Notes that go with it.
     pub notes: Vec<Note>,
+    /// What the header must say: as it was then.
+    pub facts: Arc<Facts>,
+    /// CLOCK_BOOTTIME then, milliseconds.
+    pub boottime_ms: u64,
 }
 
 /// A tick that came to its end.
@@ -88,6 +96,11 @@ impl Weighing {
     pub fn touch(&mut self, pids: &[u32]) {
         if self.sampler.is_some() {
             self.touched.extend_from_slice(pids);
+            // With a long interval, and other streams that look often.
+            if self.touched.len() > MANY {
+                self.touched.sort_unstable();
+                self.touched.dedup();
+            }
         }
     }
 

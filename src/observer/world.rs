@@ -11,7 +11,7 @@ use super::facts::{Facts, Got, Reading, Wants, program_of};
 use super::footprint::Seen;
 use super::life::Sources;
 use super::names::Names;
-use super::readers::{Answer, Readers, Request};
+use super::readers::{self, Answer, Readers, Request};
 use super::samplers::pss;
 use super::table::{Process, Table};
 use crate::record::cmd::Cmd;
@@ -118,7 +118,8 @@ impl World {
             self.parents.insert(pid);
         }
         if self.weighs {
-            self.sharers.extend(sharer(&process));
+            let sharer = sharer(&process);
+            self.other_sharers(sharer);
             self.ended_with_memory.extend(pss::left(&process));
         }
         Some(process)
@@ -130,10 +131,9 @@ impl World {
         if process.life.concerns_others {
             self.parents.insert(pid);
         }
-        if self.weighs {
-            self.sharers.extend(sharer(process));
-        }
-        if !process.is_read() {
+        let (is_read, sharer) = (process.is_read(), sharer(process));
+        self.other_sharers(sharer);
+        if !is_read {
             // Of a storm the youngest: a zombie among the others is found by the next list.
             if self.dead.len() >= DEAD {
                 self.dead.pop_front();
@@ -142,20 +142,34 @@ impl World {
         }
     }
 
+    /// Somebody with this executable was born, died or executed another: those who share its memory have another part of it.
+    pub fn other_sharers(&mut self, exe: Option<Arc<[u8]>>) {
+        /// Beyond so many between two plans, whose part is another shows when their readings are old.
+        const MOST: usize = 4096;
+        if self.weighs && self.sharers.len() < MOST {
+            self.sharers.extend(exe);
+        }
+    }
+
     /// Takes a reading of memory in.
     fn take_memory(&mut self, pid: u32, got: Option<&Got>) {
         // Another one that has the pid by now did not ask.
-        let Some(process) = self.table.get_mut(pid).filter(|process| process.asked.has(Wants::MEMORY)) else { return };
+        let Some(process) = self.table.get_mut(pid) else { return };
+        // Not of another one that has the pid by now and did not ask; but of one that was given up.
+        let waits = process.asked.has(Wants::MEMORY) || process.footprint.as_ref().is_some_and(|footprint| footprint.late);
+        if !waits {
+            return;
+        }
         process.asked = process.asked.without(Wants::MEMORY);
         let seen = Seen::of(process, None);
         let is_same = !self.proc.is_native() || process.is_still_there(&self.proc);
         let Some(footprint) = process.footprint.as_mut() else { return };
         match got.and_then(|got| got.memory) {
             Some(taken) => {
-                let mib_ns = if is_same { footprint.take(&seen, &taken, clock::monotonic_ns()) } else { None };
+                let mib_ns = if is_same { footprint.take(&seen, &taken, self.machine.page, clock::monotonic_ns()) } else { None };
                 self.taken.push((taken, mib_ns));
             }
-            None => footprint.give_up(&seen),
+            None => footprint.give_up(&seen, readers::DEADLINE, clock::monotonic_ns()),
         }
     }
 
@@ -216,10 +230,14 @@ impl World {
         if let Some(Got { stat: Some(Ok((stat, comm))), .. }) = got.as_deref() {
             let known = self.table.get(pid).is_some_and(|process| process.is_known() && process.started_at(stat.start));
             if !known {
-                let shown = self.table.get(pid).map(|process| process.ps);
+                let shown = self.table.get(pid).filter(|process| !process.is_known()).map(|process| process.ps);
                 let mut process = Process::new(*stat, comm, None);
                 // Until now it was shown as a pid of which nothing could be had.
                 process.ps.replaces_unknown = shown.is_some_and(|shown| shown.visible);
+                // Whoever had the pid before leaves as others do.
+                if self.table.get(pid).is_some_and(Process::is_known) {
+                    self.remove(pid);
+                }
                 self.table.insert(process);
             }
         }
@@ -251,6 +269,7 @@ impl World {
             process.life.sources = process.life.sources.without(Sources::INHERITED).and(Sources::PROC);
         }
         let mut requests = Vec::new();
+        let mut executes = None;
         if let Some(Ok((stat, comm))) = got.stat {
             process.look(ticks_to_ns(stat.utime.saturating_add(stat.stime), hz), clock::monotonic_ns());
             process.rss_pages = stat.rss_pages;
@@ -262,9 +281,10 @@ impl World {
         }
         if let Some(exe) = got.exe.filter(|answer| !is_over(&process.facts.exe, answer)) {
             let before = std::mem::take(&mut process.facts.exe);
+            let known = before.known().map(Arc::as_ptr);
             process.facts.exe = same_or_new(before, Reading::from_read(exe));
-            if self.weighs {
-                self.sharers.extend(sharer(process));
+            if process.facts.exe.known().map(Arc::as_ptr) != known {
+                executes = sharer(process);
             }
             process.facts.program = program(process);
         }
@@ -286,6 +306,7 @@ impl World {
         if !wants.and(DETAILS).is_empty() {
             process.facts.details.get_or_insert_default().update(got.details);
         }
+        self.other_sharers(executes);
         self.names_of(pid, &mut requests);
         self.readers.ask(requests);
         true

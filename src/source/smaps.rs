@@ -85,7 +85,12 @@ pub fn parse(text: &[u8]) -> Option<Memory> {
 #[must_use]
 pub fn take(proc: &Proc, pid: u32) -> Taken {
     let (cpu, began) = (clock_gettime(ClockId::ThreadCPUTime), Instant::now());
-    let memory = read_by(|rollup| proc.open_of(pid, if rollup { b"/smaps_rollup" } else { b"/smaps" }));
+    let mut memory = read_by(|rollup| proc.open_of(pid, if rollup { b"/smaps_rollup" } else { b"/smaps" }));
+    if memory == Err(ReadError::Vanished)
+        && let Ok(dir) = proc.process(pid)
+    {
+        memory = read_of_another_task(&dir, pid);
+    }
     let took = began.elapsed();
     let spent = clock_gettime(ClockId::ThreadCPUTime) - cpu;
     Taken { memory, cpu: Duration::try_from(spent).unwrap_or_default(), took }
@@ -97,6 +102,16 @@ pub fn take(proc: &Proc, pid: u32) -> Taken {
 /// As [`ReadError`] says; `Vanished` also of what lives and has no memory: kernel threads and zombies.
 pub fn read(dir: &ProcessDir) -> Result<Memory, ReadError> {
     read_by(|rollup| dir.open_or_errno(if rollup { "smaps_rollup" } else { "smaps" }))
+}
+
+/// The memory of a process whose first task has ended before the others: the kernel looks for it at the task whose directory it is.
+///
+/// # Errors
+/// As [`read`] says.
+pub fn read_of_another_task(dir: &ProcessDir, pid: u32) -> Result<Memory, ReadError> {
+    let mut tasks = dir.tasks()?.into_iter().filter(|task| *task != pid);
+    let of = |task: u32| read_by(|rollup| dir.open_or_errno(&format!("task/{task}/{}", if rollup { "smaps_rollup" } else { "smaps" })));
+    tasks.find_map(|task| of(task).ok()).ok_or(ReadError::Vanished)
 }
 
 /// `open` opens `smaps_rollup`, or else `smaps`.

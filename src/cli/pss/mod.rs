@@ -172,7 +172,9 @@ impl View<'_> {
         let mut answer = Answer::No;
         let mut due = Instant::now();
         loop {
+            let began = Instant::now();
             let sums = self.sample(survey)?;
+            let took = began.elapsed();
             let now = wall.now();
             if let Some(sender) = &sender {
                 sender.send(send::line(now, &host, sender.lost(), &sums));
@@ -186,8 +188,9 @@ impl View<'_> {
                 writeln!(out, "{}", sender.state())?;
             }
             out.flush()?;
-            // Who is behind does not catch up: the next one is due a whole interval later.
-            due = (due + every).max(Instant::now());
+            // Who is behind does not catch up, and never reads without a pause at least as long as the reading took: it holds
+            // processes up.
+            due = (due + every).max(Instant::now() + took);
             if ends.recv_timeout(due.saturating_duration_since(Instant::now())).is_ok() {
                 return Ok(answer);
             }

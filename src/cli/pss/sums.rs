@@ -164,7 +164,8 @@ impl Sums {
     pub fn keep_largest(&mut self, count: usize) {
         let out = self.rows.len().saturating_sub(count);
         self.totals.left_out += out as u64;
-        self.totals.left_out_pss += self.rows.drain(..out).filter_map(|row| row.memory).map(|memory| memory.pss).sum::<u64>();
+        let left_out = self.rows.drain(..out).filter_map(|row| row.memory).map(|memory| memory.pss);
+        self.totals.left_out_pss = left_out.fold(self.totals.left_out_pss, u64::saturating_add);
     }
 
     /// Whether nobody is meant.

@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use super::measure::{self, Context, Measure, View};
 use super::ps::Rows;
 use crate::observer::facts::{Reading, Wants};
-use crate::observer::footprint::{Candidate, Footprint, Limits, MIB_NS, Reason, Seen};
+use crate::observer::footprint::{Candidate, Footprint, Limits, MIB_NS, Seen};
 use crate::observer::table::Process;
 use crate::observer::world::World;
 use crate::record::identity::Identity;
@@ -118,19 +118,17 @@ impl PssSampler {
                 seen.cpu_ns = now_ns;
             }
             let footprint = process.footprint.get_or_insert_default();
-            footprint.begin();
             candidates.extend(footprint.consider(&seen, now_ns, &limits, page, self.mib_ns).filter(|_| !asked));
         }
-        candidates.sort_by_key(|candidate| Reverse((candidate.reason == Reason::New, candidate.wrong_by)));
+        candidates.sort_by_key(|candidate| Reverse((candidate.overdue, candidate.wrong_by)));
         self.earn(limits);
         afford(candidates, self.purse_ns)
     }
 
     /// A tick's budget. What a tick leaves over is not saved up, beyond what one dear reading needs.
     fn earn(&mut self, limits: Limits) {
-        let ns = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
-        let most = ns(limits.budget.max(limits.max_read));
-        self.purse_ns = self.purse_ns.saturating_add(ns(limits.budget)).min(most);
+        let most = nanoseconds(limits.budget.max(limits.max_read));
+        self.purse_ns = self.purse_ns.saturating_add(nanoseconds(limits.budget)).min(most);
     }
 
     /// Takes in what the readers brought since this was last called.
@@ -139,11 +137,13 @@ impl PssSampler {
             spent.readings += 1;
             spent.cpu += taken.cpu;
             spent.longest = spent.longest.max(taken.took);
-            self.purse_ns = self.purse_ns.saturating_sub(i64::try_from(taken.cpu.as_nanos()).unwrap_or(i64::MAX));
+            self.purse_ns = self.purse_ns.saturating_sub(nanoseconds(taken.cpu));
             if let Some(mib_ns) = mib_ns {
                 self.mib_ns = (self.mib_ns.saturating_mul(15) + mib_ns) / 16;
             }
         }
+        // One reading that cost far more than anybody could know is not paid for by everyone for an hour.
+        self.purse_ns = self.purse_ns.max(-4 * nanoseconds(self.selection.limits.budget));
     }
 
     /// Makes the sample: everyone's row if it is full, else those of `touched` (ascending) and of whoever was read.
@@ -173,18 +173,17 @@ impl PssSampler {
                 continue;
             };
             totals.add(&footprint, now_ns);
-            if full || is_touched || footprint.fresh || !footprint.visible {
+            if full || is_touched || footprint.row_due || !footprint.visible {
                 let view = context.view(process, None);
                 let values = self.sources.iter().map(|source| value(*source, &view, &footprint, now_ns)).collect();
                 let marks = view.marks();
-                footprint.refused = marks.refused;
+                (footprint.refused, footprint.stuck) = (marks.refused, marks.late);
                 footprint.visible = true;
+                footprint.shown();
                 made.rows.push(Row { id: process.id, values });
-                counts.stuck += u64::from(marks.late);
-            } else {
-                counts.stuck += u64::from(footprint.memory == Reading::Late);
             }
             counts.refused += u64::from(footprint.refused);
+            counts.stuck += u64::from(footprint.stuck);
             process.footprint = Some(footprint);
         }
         counts.read_us = micros(spent.cpu);
@@ -216,10 +215,14 @@ pub const fn has_memory(process: &Process) -> bool {
     process.is_read() && !process.stat.is_kthread()
 }
 
-/// The first of them that can be paid, and after one that cannot those that can.
+/// The first of them that can be paid, and after one that cannot those that can. Who is overdue is chosen even if it costs more than
+/// there is, as the first: the ticks after it pay.
 fn afford(candidates: Vec<Candidate>, purse_ns: i64) -> Vec<Candidate> {
     let mut left = u64::try_from(purse_ns).unwrap_or(0);
     let mut chosen = candidates;
+    if let Some(first) = chosen.first().filter(|first| first.overdue && first.cost_ns > left && left > 0) {
+        return vec![*first];
+    }
     chosen.retain(|candidate| match left.checked_sub(candidate.cost_ns) {
         Some(rest) => {
             left = rest;
@@ -268,6 +271,10 @@ impl Totals {
     }
 }
 
+fn nanoseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
@@ -297,17 +304,18 @@ fn value(source: Source, view: &View<'_>, footprint: &Footprint, now_ns: u64) ->
         Source::Age => {
             footprint.age(now_ns).map_or(Value::Absent, |age| Value::Fixed(i64::try_from((age.as_millis() + 50) / 100).unwrap_or(i64::MAX)))
         }
-        Source::Reading => Value::Word(Arc::from(reading(footprint).as_bytes())),
+        Source::Reading => reading(footprint).map_or(Value::Absent, |word| Value::Word(Arc::from(word.as_bytes()))),
         Source::Process(measure) => measure(view),
     }
 }
 
-const fn reading(footprint: &Footprint) -> &'static str {
+/// What the stream says of a reading; nothing where there is none.
+const fn reading(footprint: &Footprint) -> Option<&'static str> {
     match footprint.memory {
-        _ if footprint.cooling && !footprint.fresh => "cooling",
-        Reading::Known(_) if footprint.fresh => "read",
-        Reading::Known(_) => "kept",
-        _ => "-",
+        Reading::Known(_) if footprint.fresh => Some("read"),
+        Reading::Known(_) | Reading::Unread if footprint.cooling => Some("cooling"),
+        Reading::Known(_) => Some("kept"),
+        _ => None,
     }
 }
 
@@ -328,6 +336,7 @@ pub fn left(process: &Process) -> Option<Identity> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observer::footprint::Reason;
     use crate::record::schema::columns;
     use crate::record::stream::Stream;
     use proptest::prelude::*;
@@ -344,14 +353,27 @@ mod tests {
     #[test]
     fn what_the_stream_says_of_a_reading() {
         let mut footprint = Footprint::default();
-        assert_eq!(reading(&footprint), "-");
+        assert_eq!(reading(&footprint), None);
         footprint.memory = Reading::Known(Memory::default());
-        assert_eq!(reading(&footprint), "kept");
+        assert_eq!(reading(&footprint), Some("kept"));
         footprint.fresh = true;
         footprint.cooling = true;
-        assert_eq!(reading(&footprint), "read");
+        assert_eq!(reading(&footprint), Some("read"));
         footprint.fresh = false;
-        assert_eq!(reading(&footprint), "cooling");
+        assert_eq!(reading(&footprint), Some("cooling"));
+        footprint.memory = Reading::Late;
+        assert_eq!(reading(&footprint), None);
+    }
+
+    #[test]
+    fn who_is_overdue_is_read_whatever_it_costs_and_the_next_ticks_pay() {
+        let candidate = |pid, overdue, cost_ns| Candidate { pid, reason: Reason::Old, wrong_by: 1, overdue, cost_ns };
+        let pids = |chosen: Vec<Candidate>| chosen.iter().map(|candidate| candidate.pid).collect::<Vec<_>>();
+        let all = || vec![candidate(1, true, 900), candidate(2, false, 40)];
+        assert_eq!(pids(afford(all(), 100)), [1]);
+        assert_eq!(pids(afford(all(), -50)), [0_u32; 0]);
+        assert_eq!(pids(afford(vec![candidate(1, false, 900), candidate(2, false, 40)], 100)), [2]);
+        assert_eq!(pids(afford(vec![candidate(1, true, 60), candidate(2, false, 40)], 100)), [1, 2]);
     }
 
     proptest! {
@@ -361,7 +383,7 @@ mod tests {
             let candidates: Vec<Candidate> = costs
                 .iter()
                 .zip(0..)
-                .map(|(cost_ns, pid)| Candidate { pid, reason: Reason::Changed, wrong_by: 1, cost_ns: *cost_ns })
+                .map(|(cost_ns, pid)| Candidate { pid, reason: Reason::Changed, wrong_by: 1, overdue: false, cost_ns: *cost_ns })
                 .collect();
             let chosen = afford(candidates.clone(), purse);
             let spent: u64 = chosen.iter().map(|candidate| candidate.cost_ns).sum();
