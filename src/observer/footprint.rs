@@ -10,8 +10,8 @@ use super::table::Process;
 use crate::source::ReadError;
 use crate::source::smaps::{Memory, Taken};
 
-/// A process is held up for no more than this part of its time: a reading that took 10 ms is followed by none for 2.5 s.
-pub const HELD_SHARE: u32 = 250;
+/// A process is held up for no more than this part of its time: a reading that took 10 ms is followed by none for 4 s.
+pub const HELD_SHARE: u32 = 400;
 /// After so many samples a reading is made again whatever is said.
 pub const SAMPLES: u32 = 30;
 /// What a reading costs beside what each MiB adds.
@@ -322,8 +322,8 @@ mod tests {
     #[test]
     fn nobody_is_held_for_more_than_its_share() {
         let mut footprint = read_once(102_400, 10_000);
-        assert_eq!(footprint.consider(&seen(2, 120_000, 20), S + 2_400_000_000, &LIMITS, 4096, MIB_NS), None, "10 ms in 2.4 s");
-        assert!(footprint.consider(&seen(3, 120_000, 20), S + 2_600_000_000, &LIMITS, 4096, MIB_NS).is_some());
+        assert_eq!(footprint.consider(&seen(2, 120_000, 20), S + 3_900_000_000, &LIMITS, 4096, MIB_NS), None, "10 ms in 3.9 s");
+        assert!(footprint.consider(&seen(3, 120_000, 20), S + 4_100_000_000, &LIMITS, 4096, MIB_NS).is_some());
     }
 
     #[test]
