@@ -186,11 +186,12 @@ impl Footprint {
         }
         (self.read_ns, self.tried_ns) = (now_ns, now_ns);
         (self.cpu_ns, self.rss_pages, self.min_flt) = (seen.cpu_ns, seen.rss_pages, seen.min_flt);
-        (self.samples, self.fresh, self.row_due, self.late) = (0, true, true, false);
+        (self.samples, self.fresh, self.late) = (0, true, false);
         self.sharers = self.sharers_now;
         // A reading that was itself held up, by a machine without a CPU for it, held nobody for so long.
         self.took = taken.took.min(taken.cpu * 4 + Duration::from_millis(1));
-        self.memory = Reading::from_read(taken.memory);
+        let before = std::mem::replace(&mut self.memory, Reading::from_read(taken.memory));
+        self.row_due |= self.memory != before;
         // What is refused costs next to nothing, and is not too dear.
         let rss = self.memory.known().map_or(seen.rss_pages.saturating_mul(page), |memory| memory.rss);
         let cpu_ns = u64::try_from(taken.cpu.as_nanos()).unwrap_or(u64::MAX);

@@ -179,9 +179,9 @@ impl PssSampler {
                 let marks = view.marks();
                 (footprint.refused, footprint.stuck) = (marks.refused, marks.late);
                 footprint.visible = true;
-                footprint.shown();
                 made.rows.push(Row { id: process.id, values });
             }
+            footprint.shown();
             counts.refused += u64::from(footprint.refused);
             counts.stuck += u64::from(footprint.stuck);
             process.footprint = Some(footprint);
