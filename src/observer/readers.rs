@@ -305,7 +305,9 @@ fn work(shared: &Arc<Shared>, number: u64) {
         state.answers.push(answer);
         state.outstanding -= 1;
         state.memory -= usize::from(is_memory(&request));
-        if state.outstanding == state.memory || state.outstanding == 0 {
+        // Whoever waits for facts does not wait for memory; and nobody wakes for each reading of memory.
+        let done = if is_memory(&request) { state.memory == 0 } else { state.outstanding == state.memory };
+        if done {
             (shared.ready)();
         }
     }
