@@ -1,9 +1,13 @@
 //! The ticks of one sampled stream: when they are due, which of them are full, and what became of those before.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::samplers::ps::Rows;
 use super::schedule::{Schedule, Tick};
+use crate::record::ledger::{Facts, Note};
 use crate::record::moment::Moment;
+use crate::record::schema::Columns;
 use crate::source::clock::Wall;
 
 /// How often a stream is sampled, and how much of it is written.
@@ -15,6 +19,38 @@ pub struct Cadence {
     pub changes: bool,
     /// How often everyone is looked at, and a sample is full.
     pub full_every: Duration,
+}
+
+/// A tick as it began.
+#[derive(Debug)]
+pub struct Begun {
+    /// When it was due.
+    pub due: Moment,
+    /// The tick.
+    pub tick: Tick,
+    /// Every row is to be in its sample.
+    pub full: bool,
+    /// Everyone was looked at.
+    pub everyone: bool,
+    /// Notes that go with it.
+    pub notes: Vec<Note>,
+    /// What the header must say: as it was then.
+    pub facts: Arc<Facts>,
+    /// CLOCK_BOOTTIME then, milliseconds.
+    pub boottime_ms: u64,
+}
+
+/// A tick that came to its end.
+#[derive(Debug)]
+pub struct Made {
+    /// As it began.
+    pub begun: Begun,
+    /// What is to be written.
+    pub rows: Rows,
+    /// What its tick says besides.
+    pub totals: Vec<(&'static str, String)>,
+    /// The columns of the rows.
+    pub columns: Columns,
 }
 
 /// The state of one stream's ticks.
@@ -35,15 +71,15 @@ impl Beat {
     /// Takes another cadence; `None` switches the stream off. A cadence that stays goes on as it was.
     pub fn set(&mut self, cadence: Option<Cadence>) {
         let interval = |cadence: Option<Cadence>| cadence.map(|cadence| cadence.interval);
-        if interval(cadence) != interval(self.cadence) {
-            self.schedule = cadence.map(|cadence| Schedule::new(nanoseconds(cadence.interval), Wall::unix_ns()));
+        let before = std::mem::replace(&mut self.cadence, cadence);
+        if interval(cadence) != interval(before) {
+            self.begin();
         }
-        self.cadence = cadence;
     }
 
     /// The first tick is the next from now on: what came before it took long.
     pub fn begin(&mut self) {
-        self.schedule = self.cadence.map(|cadence| Schedule::new(nanoseconds(cadence.interval), Wall::unix_ns()));
+        self.schedule = self.cadence.map(|cadence| Schedule::every(cadence.interval, Wall::unix_ns()));
     }
 
     /// How often it ticks; `None` while the stream is off.
@@ -83,8 +119,4 @@ impl Beat {
             self.last_full = Some(Instant::now());
         }
     }
-}
-
-fn nanoseconds(interval: Duration) -> i64 {
-    i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,8 @@
 //! What the pss sampler remembers of a process, and what it says about the next reading.
 //!
 //! A reading of `smaps_rollup` is the dearest there is and holds its target up, so it is made again only when something says that
-//! it would bring something new, and a process is never held for more than a small share of its time.
+//! it would bring something new, and but for the one reading that `max_age` asks for a process is not held for more than a small
+//! share of its time.
 
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use super::table::Process;
 use crate::source::ReadError;
 use crate::source::smaps::{Memory, Taken};
 
-/// A process is held up for no more than this part of its time: a reading that took 10 ms is followed by none for 4 s.
-pub const HELD_SHARE: u32 = 400;
+/// A process is held up for no more than this part of its time: a reading that took 10 ms is followed by none for 4 s, and none
+/// for more than `max_age`.
+const HELD_SHARE: u32 = 400;
 /// After so many samples a reading is made again whatever is said.
 pub const SAMPLES: u32 = 30;
 /// What a reading costs beside what each MiB adds.
@@ -26,7 +28,7 @@ pub struct Footprint {
     /// What was read.
     pub memory: Reading<Memory>,
     /// When, CLOCK_MONOTONIC nanoseconds; 0 before the first.
-    pub read_ns: u64,
+    read_ns: u64,
     /// When it was first considered, and when an attempt was last made, likewise.
     known_ns: u64,
     tried_ns: u64,
@@ -65,7 +67,7 @@ pub struct Footprint {
 }
 
 /// Why a process should be read, the strongest reason that holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The reading is old.
     Old,
@@ -99,7 +101,7 @@ pub struct Limits {
     pub budget: Duration,
     /// A process whose reading costs more is read at `max_age` only.
     pub max_read: Duration,
-    /// A reading gets no older than this, or than [`SAMPLES`] samples, whichever is sooner.
+    /// A reading older than this comes first, whatever it costs; one older than [`SAMPLES`] samples is due.
     pub max_age: Duration,
 }
 

@@ -13,6 +13,7 @@
 //! * [`schedule`]: when a tick is due; [`beat`]: the ticks of one stream, and which of them are full.
 //! * [`footprint`]: what is remembered of a process's memory, and whether to read it again; [`pass`]: the readings of a tick, spread
 //!   over a window; [`weighing`]: stream `pss`, from its ticks to its samples.
+//! * [`touched`]: whose row may have changed since a stream's sample before.
 //! * [`survey`]: one look at the memory of everyone, without a table.
 //! * [`samplers`]: rows from the table.
 //! * [`thread`]: the observer as others hold it; `event_loop`: what runs all of it, on a thread of its own.
@@ -40,5 +41,6 @@ pub mod shown;
 pub mod survey;
 pub mod table;
 pub mod thread;
+pub mod touched;
 pub mod weighing;
 pub mod world;

@@ -97,7 +97,7 @@ struct Shared {
     workers: usize,
     state: Mutex<State>,
     work: Condvar,
-    /// Tells the observer that nothing is outstanding any more.
+    /// Tells the observer that nothing is outstanding any more: of facts, or of memory.
     ready: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -120,7 +120,8 @@ impl std::fmt::Debug for Readers {
 }
 
 impl Readers {
-    /// Starts the threads; `ready` is called, from one of them, whenever all that was asked has been answered.
+    /// Starts the threads; `ready` is called, from one of them, whenever all facts that were asked for have come, or all
+    /// readings of memory.
     #[must_use]
     pub fn start(proc: Arc<Proc>, ready: Box<dyn Fn() + Send + Sync>) -> Self {
         Self::with(WORKERS, proc, ready)
@@ -317,8 +318,8 @@ fn is_memory(request: &Request) -> bool {
     matches!(request, Request::Process { wants, .. } if *wants == Wants::MEMORY)
 }
 
-/// The next that may be read now. Memory is read by one thread at a time: two that walk page tables side by side cost each other a
-/// third of their time and more, and whatever else is asked does not wait behind a large process.
+/// The next that may be read now. Memory is read by one thread at a time: two that walk page tables side by side cost each other
+/// CPU, and whatever else is asked does not wait behind a large process.
 fn next(state: &mut State) -> Option<Request> {
     let under_way = state.slots.iter().filter(|slot| !slot.given_up).filter_map(|slot| slot.busy).any(|(busy, _)| is_memory(&busy));
     let at = state.queue.iter().position(|request| !(under_way && is_memory(request)))?;

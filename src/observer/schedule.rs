@@ -1,5 +1,7 @@
 //! When a tick is due: aligned to the wall clock, free of drift; a late one is skipped and counted.
 
+use std::time::Duration;
+
 /// The schedule of one sampler. Pure: the clock is the caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
@@ -19,6 +21,12 @@ pub struct Tick {
 }
 
 impl Schedule {
+    /// As [`Schedule::new`], of an interval as the config says it.
+    #[must_use]
+    pub fn every(interval: Duration, now_ns: i64) -> Self {
+        Self::new(i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX), now_ns)
+    }
+
     /// The first tick is the first multiple of the interval after `now_ns`.
     #[must_use]
     pub const fn new(interval_ns: i64, now_ns: i64) -> Self {

@@ -12,7 +12,6 @@ use super::footprint::Seen;
 use super::life::Sources;
 use super::names::Names;
 use super::readers::{self, Answer, Readers, Request};
-use super::samplers::pss;
 use super::table::{Process, Table};
 use crate::record::cmd::Cmd;
 use crate::record::identity::Identity;
@@ -120,7 +119,9 @@ impl World {
         if self.weighs {
             let sharer = sharer(&process);
             self.other_sharers(sharer);
-            self.ended_with_memory.extend(pss::left(&process));
+            if process.footprint.as_ref().is_some_and(|footprint| footprint.visible) {
+                self.ended_with_memory.push(process.id);
+            }
         }
         Some(process)
     }
@@ -153,7 +154,6 @@ impl World {
 
     /// Takes a reading of memory in.
     fn take_memory(&mut self, pid: u32, got: Option<&Got>) {
-        // Another one that has the pid by now did not ask.
         let Some(process) = self.table.get_mut(pid) else { return };
         // Not of another one that has the pid by now and did not ask; but of one that was given up.
         let waits = process.asked.has(Wants::MEMORY) || process.footprint.as_ref().is_some_and(|footprint| footprint.late);

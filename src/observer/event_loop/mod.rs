@@ -16,6 +16,7 @@ use crate::observer::round::{Looked, Round};
 use crate::observer::samplers::ps::PsSampler;
 use crate::observer::schedule::Schedule;
 use crate::observer::thread::{Message, Orders, Output, Take};
+use crate::observer::touched::Touched;
 use crate::observer::weighing::Weighing;
 use crate::observer::world::World;
 use crate::record::alive::{Alive, Census};
@@ -45,8 +46,6 @@ const RESYNC_AFTER: Duration = Duration::from_millis(100);
 const RESYNC_EVERY: Duration = Duration::from_secs(2);
 /// Notes that wait for a sample to be taken.
 const NOTES: usize = 64;
-/// Pids beyond which those that stand there twice are taken out.
-const MANY: usize = 1 << 16;
 /// A difference between two clocks that is worth a note, nanoseconds.
 const STEP_NS: i64 = 500_000_000;
 
@@ -81,8 +80,8 @@ pub(super) struct Loop {
     /// What the rounds since the last sample of stream `ps` found.
     looked: Looked,
     last_census: Option<Instant>,
-    /// Touched by answers that came between two rounds.
-    touched: Vec<u32>,
+    /// Whose row in stream `ps` may have changed since its sample before.
+    touched: Touched,
     /// Notes that no sample has carried yet.
     notes: Vec<Note>,
     reloads: Vec<(Box<Orders>, u64)>,
@@ -146,7 +145,7 @@ impl Loop {
             last_round: None,
             looked: Looked::default(),
             last_census: None,
-            touched: Vec::new(),
+            touched: Touched::default(),
             notes: Vec::new(),
             reloads: Vec::new(),
             stop: false,
@@ -184,8 +183,8 @@ impl Loop {
                 self.reload(*orders, number);
             }
         }
-        if let Some(weighed) = self.weighing.finish(&mut self.world) {
-            self.offer(Stream::Pss, weighed);
+        if let Some(made) = self.weighing.finish(&mut self.world) {
+            self.offer(Stream::Pss, made);
         }
         // What was on its way when drain was told to stop is heard to the last event.
         self.recorder.stop();
@@ -197,14 +196,14 @@ impl Loop {
     }
 
     fn schedule_of_ticks(&self) -> Option<Schedule> {
-        self.recorder.is_on().then(|| Schedule::new(i64::try_from(TICK_EVERY.as_nanos()).unwrap_or(i64::MAX), Wall::unix_ns()))
+        self.recorder.is_on().then(|| Schedule::every(TICK_EVERY, Wall::unix_ns()))
     }
 
     /// What is due besides the samples: flushes, their ticks, bringing the table back in line.
     fn keep_time(&mut self) {
         let now = Instant::now();
-        if let Some(weighed) = self.weighing.advance(&mut self.world, now) {
-            self.offer(Stream::Pss, weighed);
+        if let Some(made) = self.weighing.advance(&mut self.world, now) {
+            self.offer(Stream::Pss, made);
         }
         if let Some(tick) = self.ticks.as_mut().and_then(|ticks| ticks.take(Wall::unix_ns())) {
             let due = self.wall.at(tick.due_ns);
@@ -223,9 +222,7 @@ impl Loop {
             } else {
                 self.flush(Some(due));
             }
-            if self.last_census.is_none_or(|at| at.elapsed() >= CENSUS_EVERY) {
-                self.census();
-            }
+            self.census_if_due();
         }
         if let Some((due, _)) = self.reckoning.filter(|(_, limit)| now >= *limit) {
             self.reckoning = None;
@@ -332,12 +329,7 @@ impl Loop {
     /// The rows of these may have changed, in each stream's next sample.
     fn touch(&mut self, pids: &[u32]) {
         if self.beat.cadence().is_some() {
-            self.touched.extend_from_slice(pids);
-            // With a long interval, and another stream that looks often.
-            if self.touched.len() > MANY {
-                self.touched.sort_unstable();
-                self.touched.dedup();
-            }
+            self.touched.add(pids);
         }
         self.weighing.touch(pids);
     }
@@ -395,6 +387,12 @@ impl Loop {
         }
     }
 
+    fn census_if_due(&mut self) {
+        if self.last_census.is_none_or(|at| at.elapsed() >= CENSUS_EVERY) {
+            self.census();
+        }
+    }
+
     /// A census; whoever ended is not in it any more, so obituaries go first.
     fn census(&mut self) {
         if self.recorder.waits() {
@@ -426,8 +424,8 @@ impl Loop {
 
     fn reload(&mut self, orders: Orders, number: u64) {
         // What is under way is made by the orders it began with.
-        if let Some(weighed) = self.weighing.finish(&mut self.world) {
-            self.offer(Stream::Pss, weighed);
+        if let Some(made) = self.weighing.finish(&mut self.world) {
+            self.offer(Stream::Pss, made);
         }
         self.orders = orders;
         self.sampler.select(self.orders.selection.clone());

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{CENSUS_EVERY, FACTS_EVERY, Last, Loop, NOTES, PATIENCE, STEP_NS, read_facts};
+use super::{FACTS_EVERY, Last, Loop, NOTES, PATIENCE, STEP_NS, read_facts};
+use crate::observer::beat::{Begun, Made};
 use crate::observer::facts::Reading;
 use crate::observer::schedule::Tick;
 use crate::observer::thread::Output;
-use crate::observer::weighing::{Asked, Weighed};
 use crate::record::ledger::{Note, NoteKind};
 use crate::record::moment::Moment;
 use crate::record::sample::Sample;
@@ -37,24 +37,20 @@ impl Loop {
         self.recorder.unseen(&mut self.world);
         self.recorder.take_arguments(&mut self.world);
         self.say_what_is_refused(due, &mut notes);
-        let mut touched = std::mem::take(&mut self.touched);
-        touched.sort_unstable();
-        touched.dedup();
+        let touched = self.touched.take();
         let looked = std::mem::take(&mut self.looked);
         let boottime_ms = clock::boottime_ns() / 1_000_000;
         let made = self.sampler.rows(&mut self.world, &touched, looked, full);
-        let asked = Asked { due, tick, full, everyone, notes, facts: Arc::clone(&self.facts), boottime_ms };
+        let begun = Begun { due, tick, full, everyone, notes, facts: Arc::clone(&self.facts), boottime_ms };
         let columns = self.sampler.columns().clone();
-        self.offer(Stream::Ps, Weighed { asked, rows: made, totals: Vec::new(), columns });
-        if self.last_census.is_none_or(|at| at.elapsed() >= CENSUS_EVERY) {
-            self.census();
-        }
+        self.offer(Stream::Ps, Made { begun, rows: made, totals: Vec::new(), columns });
+        self.census_if_due();
     }
 
     /// A tick of stream `pss`: the readings are planned, and the sample is made when they have come.
     pub(super) fn weigh(&mut self, tick: Tick) {
-        if let Some(weighed) = self.weighing.finish(&mut self.world) {
-            self.offer(Stream::Pss, weighed);
+        if let Some(made) = self.weighing.finish(&mut self.world) {
+            self.offer(Stream::Pss, made);
         }
         let due = self.wall.at(tick.due_ns);
         let Some(cadence) = self.weighing.beat.cadence() else { return };
@@ -82,15 +78,13 @@ impl Loop {
         }
         let (facts, boottime_ms) = (Arc::clone(&self.facts), clock::boottime_ns() / 1_000_000);
         let full = everyone || !cadence.changes;
-        self.weighing.begin(&mut self.world, Asked { due, tick, full, everyone, notes, facts, boottime_ms });
-        if self.last_census.is_none_or(|at| at.elapsed() >= CENSUS_EVERY) {
-            self.census();
-        }
+        self.weighing.begin(&mut self.world, Begun { due, tick, full, everyone, notes, facts, boottime_ms });
+        self.census_if_due();
     }
 
     /// Hands a sample on.
-    pub(super) fn offer(&mut self, stream: Stream, made: Weighed) {
-        let Weighed { asked: Asked { due, tick, full, everyone, mut notes, facts, boottime_ms }, rows, totals, columns } = made;
+    pub(super) fn offer(&mut self, stream: Stream, made: Made) {
+        let Made { begun: Begun { due, tick, full, everyone, mut notes, facts, boottime_ms }, rows, totals, columns } = made;
         let beat = if stream == Stream::Pss { &mut self.weighing.beat } else { &mut self.beat };
         let mut counts = rows.counts;
         counts.late_ms = u64::try_from(tick.late_ns / 1_000_000).unwrap_or(0);

@@ -16,7 +16,6 @@ use crate::observer::facts::{Reading, Wants};
 use crate::observer::footprint::{Candidate, Footprint, Limits, MIB_NS, Seen};
 use crate::observer::table::Process;
 use crate::observer::world::World;
-use crate::record::identity::Identity;
 use crate::record::ledger::Why;
 use crate::record::sample::{Counts, Left, Row};
 use crate::record::schema::{Column, Columns};
@@ -326,11 +325,6 @@ pub fn forget(world: &mut World) {
     }
     world.ended_with_memory.clear();
     world.sharers.clear();
-}
-
-/// What the stream must be told of a process that leaves the table.
-pub fn left(process: &Process) -> Option<Identity> {
-    process.footprint.as_ref().filter(|footprint| footprint.visible).map(|_| process.id)
 }
 
 #[cfg(test)]
