@@ -20,16 +20,17 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
+use super::argvs::{Argvs, apply, argv, resolve};
 use super::capture::Captured;
 use super::drain::{Batch, Offsets, Totals};
 use super::facts::{Reading, Wants};
-use super::life::{Exec, Life, Sources};
+use super::life::{Life, Sources};
 use super::obituary::{End, Obituary, Status};
+use super::records::Records;
 use super::samplers::events::{Events, Happening, Info};
 use super::samplers::exits::Exits;
 use super::table::Process;
 use super::world::World;
-use crate::record::cmd::Cmd;
 use crate::record::event::EventKind;
 use crate::record::identity::Identity;
 use crate::source::ReadError;
@@ -44,9 +45,6 @@ const AGE_EVERY: Duration = Duration::from_secs(1);
 /// A task of a process that was buried may tell its own end so much later.
 const LATE_NS: u64 = 10_000_000_000;
 
-/// A record, and when it was taken.
-type Stamped = (Record, u64);
-
 /// Where what was found is told.
 #[derive(Debug)]
 pub struct Telling<'a> {
@@ -56,59 +54,10 @@ pub struct Telling<'a> {
     pub exits: &'a mut Exits,
 }
 
-/// What was read at an execution, as it may be recorded.
-#[derive(Clone, Debug)]
-pub struct Argv {
-    /// The command line.
-    pub cmd: Reading<Arc<Cmd>>,
-    /// Path of the executable.
-    pub exe: Reading<Arc<[u8]>>,
-    /// The program it counts for.
-    pub program: Reading<Arc<[u8]>>,
-    /// Its name.
-    pub comm: Option<Arc<[u8]>>,
-    /// A hash of what it really said.
-    pub said: u64,
-}
-
-/// Arguments that came before their execution was told, or that rows still wait for.
-#[derive(Debug, Default)]
-pub struct Argvs {
-    now: FxHashMap<Exec, Argv>,
-    /// Of the flush before: dropped at the next.
-    before: FxHashMap<Exec, Argv>,
-}
-
-impl Argvs {
-    /// Those of one execution.
-    #[must_use]
-    pub fn get(&self, exec: Exec) -> Option<&Argv> {
-        self.now.get(&exec).or_else(|| self.before.get(&exec))
-    }
-
-    fn insert(&mut self, exec: Exec, argv: Argv) {
-        /// With both streams off nobody flushes.
-        const MOST: usize = 4000;
-        if self.now.len() >= MOST {
-            self.age();
-        }
-        self.now.insert(exec, argv);
-    }
-
-    fn age(&mut self) {
-        self.before = std::mem::take(&mut self.now);
-    }
-}
-
 /// The state between batches.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
-    /// Records of tasks whose exit event is still to come.
-    tasks: FxHashMap<u32, Stamped>,
-    /// Second records of an id: an execution gave it to another task, and that ended too before the first one's end was told.
-    again: Vec<Stamped>,
-    /// Records of whole processes, likewise.
-    wholes: FxHashMap<u32, Stamped>,
+    records: Records,
     /// What was read at executions.
     pub argvs: Argvs,
     /// Processes whose last task was told, and others not yet.
@@ -149,12 +98,7 @@ impl Lifecycle {
         self.totals = batch.totals;
         self.offsets = batch.offsets;
         for record in &batch.records {
-            if record.is_process {
-                self.wholes.insert(record.id, (*record, batch.taken_ns));
-            } else if let Some(first) = self.tasks.insert(record.id, (*record, batch.taken_ns)) {
-                self.tasks.insert(record.id, first);
-                self.again.push((*record, batch.taken_ns));
-            }
+            self.records.add(*record, batch.taken_ns);
         }
         for event in &batch.events {
             match event.what {
@@ -220,61 +164,11 @@ impl Lifecycle {
         }
         self.aged = Some(Instant::now());
         self.argvs.age();
-        // A record comes with its exit event or before it. What is left here after a while had its event lost: freeing the memory
-        // of a large process takes seconds, and that lies between the two.
         const LONGEST_NS: u64 = 60_000_000_000;
         let now_ns = crate::source::clock::monotonic_ns();
         let young = |taken_ns: u64| now_ns.saturating_sub(taken_ns) < LONGEST_NS;
-        self.tasks.retain(|_, (_, taken_ns)| young(*taken_ns));
-        self.wholes.retain(|_, (_, taken_ns)| young(*taken_ns));
-        self.again.retain(|(_, taken_ns)| young(*taken_ns));
+        self.records.age(young);
         self.buried.retain(|_, time_ns| young(*time_ns));
-        const STRAYS: usize = 10_000;
-        if self.tasks.len() + self.again.len() > STRAYS {
-            self.tasks.clear();
-            self.again.clear();
-        }
-        if self.wholes.len() > STRAYS {
-            self.wholes.clear();
-        }
-    }
-
-    fn record_of(&mut self, task: u32) -> Option<Record> {
-        let (record, _) = self.tasks.remove(&task)?;
-        if let Some(at) = self.again.iter().position(|(again, _)| again.id == task) {
-            self.tasks.insert(task, self.again.remove(at));
-        }
-        Some(record)
-    }
-
-    /// The record of the first task, where `told` is the id under which its exit event came: not its own, because it was
-    /// exchanged between the two. No other task ends without a record of its own, unless that was lost.
-    fn exchanged(&mut self, told: Task) -> Option<Record> {
-        let (record, _) = self.tasks.get(&told.pid)?;
-        if told.task == told.pid || record.is_last() != Some(false) {
-            return None;
-        }
-        self.record_of(told.pid)
-    }
-
-    /// The record of the last task, where one of the same id waited before it.
-    fn last_behind(&mut self, pid: u32) -> Option<Record> {
-        let (record, _) = self.tasks.get(&pid)?;
-        if record.is_last() == Some(true) { self.record_of(pid) } else { None }
-    }
-
-    /// An id was given anew: records of whoever had it before, whose exit event was lost, are not its own.
-    fn forget_records(&mut self, id: u32, born_ns: u64) {
-        if self.tasks.get(&id).is_some_and(|(_, taken_ns)| *taken_ns < born_ns) {
-            self.again.retain(|(record, taken_ns)| record.id != id || *taken_ns >= born_ns);
-            self.tasks.remove(&id);
-            if let Some(at) = self.again.iter().position(|(again, _)| again.id == id) {
-                self.tasks.insert(id, self.again.remove(at));
-            }
-        }
-        if self.wholes.get(&id).is_some_and(|(_, taken_ns)| *taken_ns < born_ns) {
-            self.wholes.remove(&id);
-        }
     }
 
     fn unix_ns(&self, event: &Event) -> i64 {
@@ -289,7 +183,7 @@ impl Lifecycle {
         let born_ns = self.boot_ns(event);
         let start = born_ns / (1_000_000_000 / world.machine.hz.max(1)).max(1);
         self.buried.remove(&pid);
-        self.forget_records(pid, event.time_ns);
+        self.records.forget(pid, event.time_ns);
         let mut life = Life { born_ns: Some(born_ns), sources: Sources::CONNECTOR, tasks: 1, ..Life::default() };
         if let Some(bearer) = world.table.get_mut(parent.pid) {
             bearer.life.concerns_others = true;
@@ -322,7 +216,7 @@ impl Lifecycle {
     }
 
     fn clone_task(&mut self, world: &mut World, event: &Event, child: Task, telling: &mut Telling<'_>) {
-        self.forget_records(child.task, event.time_ns);
+        self.records.forget(child.task, event.time_ns);
         if let Some(process) = world.table.get_mut(child.pid) {
             process.life.many = true;
             process.life.tasks = process.life.tasks.saturating_add(1);
@@ -373,11 +267,11 @@ impl Lifecycle {
     }
 
     fn exit(&mut self, world: &mut World, event: &Event, task: Task, code: u32, parent: Option<Task>, telling: &mut Telling<'_>) {
-        let own = self.record_of(task.task);
+        let own = self.records.of_task(task.task);
         let (record, is_first) = match own {
             Some(_) => (own, task.task == task.pid),
             None => {
-                let exchanged = self.exchanged(task);
+                let exchanged = self.records.exchanged(task);
                 (exchanged, exchanged.is_some() || task.task == task.pid)
             }
         };
@@ -399,7 +293,7 @@ impl Lifecycle {
         }
         // What was taken may be of the task that had the id before, and whose end is still to be told under another one.
         let is_of_before = process.life.owes_an_end && task.task == task.pid && record.and_then(|record| record.is_last()) == Some(false);
-        let behind = if is_of_before { self.last_behind(task.pid) } else { None };
+        let behind = if is_of_before { self.records.last_behind(task.pid) } else { None };
         if let Some(last) = &behind {
             process.life.account.add(last);
         }
@@ -456,7 +350,7 @@ impl Lifecycle {
         self.dying.retain(|dying| *dying != pid);
         let hz = world.machine.hz;
         let Some(process) = world.table.get_mut(pid) else { return };
-        if let Some((whole, _)) = self.wholes.remove(&pid) {
+        if let Some(whole) = self.records.of_whole(pid) {
             process.life.account.add(&whole);
         }
         resolve(process, &self.argvs);
@@ -515,7 +409,7 @@ impl Lifecycle {
         telling: &mut Telling<'_>,
     ) {
         let is_process = record.and_then(Record::is_last).unwrap_or(task.task == task.pid);
-        let whole = self.wholes.remove(&task.pid).map(|(whole, _)| whole);
+        let whole = self.records.of_whole(task.pid);
         let buried = self.buried.get(&task.pid).is_some_and(|time_ns| event.time_ns.saturating_sub(*time_ns) < LATE_NS);
         if !is_process || buried {
             return;
@@ -541,61 +435,6 @@ impl Lifecycle {
         happening.duration_ns = born.map(|born| self.boot_ns(event).saturating_sub(born));
         telling.events.add(happening);
     }
-}
-
-/// What was read at an execution as it may be recorded; nothing where the process was gone.
-fn argv(captured: Captured, world: &World) -> Option<Argv> {
-    if matches!((&captured.cmd, &captured.exe), (Err(ReadError::Vanished), Err(_))) {
-        return None;
-    }
-    let (said, cmd) = match captured.cmd {
-        Ok(cmd) => {
-            let (said, cmd) = super::world::recordable(cmd, &world.scrubber);
-            (said, cmd)
-        }
-        Err(ReadError::Vanished) => (0, Reading::Unread),
-        Err(error) => (0, Reading::from_read(Err(error))),
-    };
-    let exe: Reading<Arc<[u8]>> = match captured.exe {
-        Ok(exe) => Reading::Known(exe.into()),
-        Err(ReadError::Vanished) => Reading::Unread,
-        Err(error) => Reading::from_read(Err(error)),
-    };
-    // Gone before its name could be read: the kernel names a program after its file, which this is unless a script was executed.
-    let named_after = |exe: &Reading<Arc<[u8]>>| {
-        let name = super::facts::program_of(exe.known()?);
-        Some(name[..name.len().min(15)].into())
-    };
-    let comm: Option<Arc<[u8]>> = captured.comm.map(Into::into).or_else(|| named_after(&exe));
-    let program = match (&exe, &comm) {
-        (Reading::Known(exe), _) => Reading::Known(super::facts::program_of(exe).into()),
-        (Reading::Refused, Some(comm)) => Reading::Known(Arc::clone(comm)),
-        _ => Reading::Unread,
-    };
-    Some(Argv { cmd, exe, program, comm, said })
-}
-
-/// Gives a process the arguments it waits for, if they came.
-fn resolve(process: &mut Process, argvs: &Argvs) {
-    if let Some(argv) = process.life.exec.and_then(|exec| argvs.get(exec)) {
-        let argv = argv.clone();
-        apply(process, &argv);
-    }
-}
-
-fn apply(process: &mut Process, argv: &Argv) {
-    process.facts.cmd = argv.cmd.clone();
-    process.facts.exe = argv.exe.clone();
-    process.facts.program = argv.program.clone();
-    process.facts.said = argv.said;
-    process.cmd_read_ns = crate::source::clock::monotonic_ns();
-    if let Some(comm) = &argv.comm {
-        process.comm = Arc::clone(comm);
-    }
-    if argv.cmd.known().is_some() {
-        process.life.sources = process.life.sources.and(Sources::ARGUMENTS);
-    }
-    process.life.exec = None;
 }
 
 /// Whether no task of a process is left but one that waits to be reaped.

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::observer::readers::Readers;
 use crate::observer::samplers::{events, exits};
+use crate::record::cmd::Cmd;
 use crate::record::flush::TimedRow;
 use crate::record::schema::Columns;
 use crate::record::scrub::{Args, Scrubber};

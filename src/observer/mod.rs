@@ -8,6 +8,7 @@
 //! * [`readers`]: the threads that do the reads which may wait for a target, each with a deadline.
 //! * [`drain`], [`capture`]: the threads that hear the kernel and read arguments at exec.
 //! * [`lifecycle`]: from events to the table, and to [`obituary`]; [`life`]: what a process is remembered by for that.
+//! * [`records`]: exit records whose event is still to come; [`argvs`]: what was read at executions.
 //! * [`recorder`]: the streams that hear, from the threads to what is flushed.
 //! * [`names`]: names of users and groups.
 //! * [`schedule`]: when a tick is due; [`beat`]: the ticks of one stream, and which of them are full.
@@ -21,6 +22,7 @@
 //! The observer's own thread reads only what takes no lock of a target (`stat` and the CPU clock); command
 //! lines, executables, control groups and whatever else may wait are the readers'.
 
+pub mod argvs;
 pub mod beat;
 pub mod capture;
 pub mod drain;
@@ -34,6 +36,7 @@ pub mod obituary;
 pub mod pass;
 pub mod readers;
 pub mod recorder;
+pub mod records;
 pub mod round;
 pub mod samplers;
 pub mod schedule;

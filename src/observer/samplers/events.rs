@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use regex::bytes::Regex;
 use rustc_hash::FxHashMap;
 
+use crate::observer::argvs::Argvs;
 use crate::observer::facts::Reading;
 use crate::observer::life::{Exec, Sources};
-use crate::observer::lifecycle::Argvs;
 use crate::observer::names::Names;
 use crate::observer::obituary::{Status, signal_name};
 use crate::observer::table::Process;

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use super::events::{micros, shown};
+use crate::observer::argvs::Argvs;
 use crate::observer::facts::Reading;
 use crate::observer::life::Sources;
-use crate::observer::lifecycle::Argvs;
 use crate::observer::names::Names;
 use crate::observer::obituary::{Obituary, Status, Used, signal_name};
 use crate::record::cmd::Cmd;
