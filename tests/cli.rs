@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::{Place, Recorder, Victim, has, is_root, psmon, psmond, until};
+use common::{Place, Recorder, Victim, err, has, is_root, out, psmon, psmond, status, until};
 use psmon::journal::archive::compress;
 use psmon::journal::segment::Name;
 use serde_json::Value as Json;
@@ -16,18 +16,6 @@ use serde_json::Value as Json;
 /// Runs psmon.
 fn run(args: &[&str]) -> Output {
     psmon().args(args).stdin(Stdio::null()).output().unwrap()
-}
-
-fn status(output: &Output) -> i32 {
-    output.status.code().unwrap_or_else(|| panic!("a signal ended it: {output:?}"))
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 fn objects(output: &Output) -> Vec<Json> {

@@ -278,18 +278,11 @@ fn who_never_answers_costs_itself_only() {
     let place = place("");
     let root = tempfile::tempdir().unwrap();
     let tree = root.path();
-    std::fs::create_dir_all(tree.join("sys/kernel/random")).unwrap();
-    std::fs::write(tree.join("sys/kernel/random/boot_id"), "11111111-2222-3333-4444-555555555555\n").unwrap();
-    std::fs::write(tree.join("stat"), "cpu0 1 2 3\nprocesses 1000\n").unwrap();
+    common::made_machine(tree);
     for pid in 1..=9 {
         let dir = tree.join(format!("new-{pid}"));
         std::fs::create_dir(&dir).unwrap();
-        let zeros = " 0".repeat(30);
-        let stat = format!(
-            "{pid} (made) S 1 {pid} {pid} 0 -1 4194304 10 0 0 0 5 5 0 0 20 0 1 0 {} 8192000 100 18446744073709551615{zeros}\n",
-            1000 + pid
-        );
-        std::fs::write(dir.join("stat"), stat).unwrap();
+        std::fs::write(dir.join("stat"), common::made_stat(pid)).unwrap();
         std::fs::write(dir.join("cmdline"), "made\0").unwrap();
         if pid == 7 {
             assert!(Command::new("mkfifo").arg(dir.join("smaps_rollup")).status().unwrap().success());

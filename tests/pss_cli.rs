@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{LIMIT, NOBODY, Victim, has, is_root, psmon, skipped, until};
+use common::{LIMIT, NOBODY, Victim, err, has, is_root, out, psmon, skipped, status, until};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
@@ -19,18 +19,6 @@ use tempfile::TempDir;
 /// Runs `psmon pss`.
 fn run(args: &[&str]) -> Output {
     psmon().arg("pss").args(args).stdin(Stdio::null()).output().unwrap()
-}
-
-fn status(output: &Output) -> i32 {
-    output.status.code().unwrap_or_else(|| panic!("a signal ended it: {output:?}"))
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// Its rows and its total.
@@ -343,12 +331,11 @@ fn a_plain_user_is_told_how_much_he_does_not_see() {
 #[test]
 fn one_that_never_answers_costs_a_second_and_nobody_else() {
     let root = tempfile::tempdir().unwrap();
-    let zeros = " 0".repeat(30);
     for pid in 1..=20 {
         let dir = root.path().join(pid.to_string());
         std::fs::create_dir(&dir).unwrap();
         std::fs::write(dir.join("comm"), "made\n").unwrap();
-        std::fs::write(dir.join("stat"), format!("{pid} (made) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 9 0{zeros}\n")).unwrap();
+        std::fs::write(dir.join("stat"), common::made_stat(pid)).unwrap();
         if pid == 7 {
             // Whoever opens it waits for a writer that never comes.
             mknodat(CWD, dir.join("smaps_rollup"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();

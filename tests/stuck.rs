@@ -172,9 +172,7 @@ impl Tree {
     fn new() -> Self {
         let root = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let tree = Self(root.path().join("proc"), root);
-        std::fs::create_dir_all(tree.0.join("sys/kernel/random")).unwrap();
-        std::fs::write(tree.0.join("sys/kernel/random/boot_id"), "11111111-2222-3333-4444-555555555555\n").unwrap();
-        std::fs::write(tree.0.join("stat"), "cpu0 1 2 3\nprocesses 1000\n").unwrap();
+        common::made_machine(&tree.0);
         std::fs::write(tree.0.join("meminfo"), "MemTotal: 1000000 kB\nSwapTotal: 0 kB\n").unwrap();
         tree
     }
@@ -183,12 +181,7 @@ impl Tree {
     fn process(&self, pid: u32, cmdline: Option<&[u8]>) {
         let dir = self.0.join(format!("new-{pid}"));
         std::fs::create_dir(&dir).unwrap();
-        let zeros = " 0".repeat(30);
-        let stat = format!(
-            "{pid} (made) S 1 {pid} {pid} 0 -1 4194304 10 0 0 0 5 5 0 0 20 0 1 0 {} 8192000 100 18446744073709551615{zeros}\n",
-            1000 + pid
-        );
-        std::fs::write(dir.join("stat"), stat).unwrap();
+        std::fs::write(dir.join("stat"), common::made_stat(pid)).unwrap();
         match cmdline {
             Some(cmdline) => {
                 // One file for all who say the same.

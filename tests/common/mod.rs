@@ -4,7 +4,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use psmon::journal::line::{Header, Line, Tick};
@@ -25,6 +25,21 @@ pub fn psmond() -> PathBuf {
 /// The tool of the same build.
 pub fn psmon() -> Command {
     Command::new(env!("CARGO_BIN_EXE_psmon"))
+}
+
+/// How a program ended.
+pub fn status(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("a signal ended it: {output:?}"))
+}
+
+/// What it wrote.
+pub fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// What it complained of.
+pub fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// Waits until a fact is true, and fails with what was waited for.
@@ -294,6 +309,22 @@ impl Place {
         std::fs::create_dir_all(self.logs()).unwrap();
         std::os::unix::fs::chown(self.logs(), Some(NOBODY), Some(NOBODY)).unwrap();
     }
+}
+
+/// The `stat` of a made process.
+pub fn made_stat(pid: u32) -> String {
+    let zeros = " 0".repeat(30);
+    format!(
+        "{pid} (made) S 1 {pid} {pid} 0 -1 4194304 10 0 0 0 5 5 0 0 20 0 1 0 {} 8192000 100 18446744073709551615{zeros}\n",
+        1000 + pid
+    )
+}
+
+/// What a made `/proc` must have of a machine.
+pub fn made_machine(root: &Path) {
+    std::fs::create_dir_all(root.join("sys/kernel/random")).unwrap();
+    std::fs::write(root.join("sys/kernel/random/boot_id"), "11111111-2222-3333-4444-555555555555\n").unwrap();
+    std::fs::write(root.join("stat"), "cpu0 1 2 3\nprocesses 1000\n").unwrap();
 }
 
 /// A file system mounted by the test; it is unmounted when dropped.
