@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
-use crate::record::identity::Identity;
+use crate::record::identity::Id;
 use crate::record::ledger::Why;
 use crate::record::sample::{Left, Row, Sample};
 use crate::record::schema::{self, Column, Columns};
 use crate::record::value::Value;
 
-/// What was last written of each identity, and what makes a new row.
+/// What was last written of each process or program, and what makes a new row.
 #[derive(Debug)]
 pub struct Changes {
     columns: Vec<(&'static Column, Option<f64>)>,
-    written: FxHashMap<Identity, Box<[Value]>>,
+    written: FxHashMap<Id, Box<[Value]>>,
     /// Left with a sample that was not written.
     unsaid: Vec<Left>,
 }
@@ -65,7 +65,7 @@ impl Changes {
                 self.written.remove(&row.id);
             }
             let mut unsaid: Vec<Left> = self.written.drain().map(|(id, _)| Left { id, why: Why::Exit }).collect();
-            unsaid.sort_by_key(|left| left.id);
+            unsaid.sort_by(|one, other| one.id.cmp(&other.id));
             news.left.append(&mut unsaid);
             self.written.reserve(rows.len());
         }
@@ -73,7 +73,7 @@ impl Changes {
             if sample.full || self.is_news(&row) {
                 match self.written.get_mut(&row.id) {
                     Some(before) => before.clone_from_slice(&row.values),
-                    None => drop(self.written.insert(row.id, row.values.clone())),
+                    None => drop(self.written.insert(row.id.clone(), row.values.clone())),
                 }
                 news.rows.push(row);
             }
@@ -96,6 +96,7 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::identity::Identity;
     use crate::record::ledger::Facts;
     use crate::record::moment::Moment;
     use crate::record::sample::Counts;
@@ -135,7 +136,7 @@ mod tests {
 
     fn row(pid: u32, values: (u8, i64, i64, i64, i64, u8)) -> Row {
         let (state, pct, cpu, rss, faults, user) = values;
-        let id = Identity { pid, start: 1 };
+        let id = Identity { pid, start: 1 }.into();
         let state = [b"R", b"S", b"D"][usize::from(state % 3)];
         let user = if user == 0 { Value::Refused } else { Value::word(&[b'a' + user % 3]) };
         let values = [
@@ -164,11 +165,11 @@ mod tests {
         fn the_table_can_be_rebuilt(course in proptest::collection::vec((any::<bool>(), proptest::collection::btree_map(1_u32..6, values(), 0..6)), 1..30)) {
             let columns = columns();
             let mut changes = Changes::new(&columns, &BTreeMap::new());
-            let mut rebuilt: BTreeMap<Identity, Box<[Value]>> = BTreeMap::new();
+            let mut rebuilt: BTreeMap<Id, Box<[Value]>> = BTreeMap::new();
             let mut before: BTreeMap<u32, Values> = BTreeMap::new();
             for (at, (full, table)) in course.into_iter().enumerate() {
                 let full = full || at == 0;
-                let left: Vec<Left> = before.keys().filter(|pid| !table.contains_key(pid)).map(|pid| Left { id: Identity { pid: *pid, start: 1 }, why: Why::Exit }).collect();
+                let left: Vec<Left> = before.keys().filter(|pid| !table.contains_key(pid)).map(|pid| Left { id: Identity { pid: *pid, start: 1 }.into(), why: Why::Exit }).collect();
                 // Between full samples only what was touched is handed on: here, what differs at all.
                 let touched = table.iter().filter(|(pid, values)| full || before.get(pid) != Some(values));
                 let rows: Vec<Row> = touched.map(|(pid, values)| row(*pid, *values)).collect();
@@ -186,9 +187,9 @@ mod tests {
                         let differs = columns.iter().skip(1).zip(written.iter().zip(&row.values)).any(|(column, (old, new))| schema::differs(column, None, old, new));
                         prop_assert!(differs, "a row that says nothing new");
                     }
-                    rebuilt.insert(row.id, row.values.clone());
+                    rebuilt.insert(row.id.clone(), row.values.clone());
                 }
-                prop_assert_eq!(rebuilt.keys().map(|id| id.pid).collect::<Vec<_>>(), table.keys().copied().collect::<Vec<_>>());
+                prop_assert_eq!(rebuilt.keys().cloned().collect::<Vec<_>>(), table.keys().map(|pid| Id::from(Identity { pid: *pid, start: 1 })).collect::<Vec<_>>());
                 for (pid, values) in &table {
                     let now = row(*pid, *values);
                     for (column, (written, now)) in columns.iter().skip(1).zip(rebuilt[&now.id].iter().zip(&now.values)) {
@@ -206,10 +207,10 @@ mod tests {
         let one = |pid| row(pid, (0, 0, 0, 0, 0, 1));
         changes.news(&mut sample(true, vec![one(1), one(2)], Vec::new()));
         let news = changes.news(&mut sample(true, vec![one(1)], Vec::new()));
-        assert_eq!(news.left, [Left { id: Identity { pid: 2, start: 1 }, why: Why::Exit }]);
+        assert_eq!(news.left, [Left { id: Identity { pid: 2, start: 1 }.into(), why: Why::Exit }]);
         // What was to be said keeps its reason.
-        let hidden = Left { id: Identity { pid: 1, start: 1 }, why: Why::Hidden };
-        let news = changes.news(&mut sample(false, Vec::new(), vec![hidden]));
+        let hidden = Left { id: Identity { pid: 1, start: 1 }.into(), why: Why::Hidden };
+        let news = changes.news(&mut sample(false, Vec::new(), vec![hidden.clone()]));
         changes.unsaid(news.left);
         assert_eq!(changes.news(&mut sample(true, Vec::new(), Vec::new())).left, [hidden]);
     }

@@ -83,10 +83,9 @@ impl Format {
             self.row(stream, columns, time, &row.values, out);
         }
         for left in &news.left {
-            let id = left.id.to_string();
             match self {
-                Self::Text => text::write_gone(time, &id, left.why.word(), out),
-                Self::Json => json::write_gone(stream.name(), time, &id, left.why.word(), out),
+                Self::Text => text::write_gone(time, &left.id.word(), left.why.word(), out),
+                Self::Json => json::write_gone(stream.name(), time, &left.id.name(), left.why.word(), out),
             }
         }
     }

@@ -74,12 +74,12 @@ fn a_sample_reads_as_the_contract_shows_it() {
     let time = Moment { unix_ns: 1_795_190_530_000_000_000, offset_s: 3600 };
     let mut when = Vec::new();
     time.write(3, &mut when);
-    let id = Identity { pid: 1234, start: 8_839_201 };
+    let id = Identity { pid: 1234, start: 8_839_201 }.into();
     let cmd = Value::Cmd(Cmd::from_args([b"nginx: worker process".as_slice()], 0).into());
     let values = vec![Value::Int(1234), Value::Int(8_839_201), Value::word(b"www-data"), Value::Fixed(123), Value::Int(48_234_496), cmd];
     let news = News {
         rows: vec![Row { id, values: values.into() }],
-        left: vec![Left { id: Identity { pid: 1300, start: 8_840_022 }, why: Why::Exit }],
+        left: vec![Left { id: Identity { pid: 1300, start: 8_840_022 }.into(), why: Why::Exit }],
     };
     let counts = Counts { seen: 312, hidden: 64, vanished: 1, late_ms: 0, read_us: 180, boottime_ms: 88_392_110, ..Counts::default() };
     let mut out = Vec::new();
@@ -145,8 +145,8 @@ proptest! {
         let time = Moment { unix_ns: seconds * 1_000_000_000, offset_s: 3600 };
         let mut when = Vec::new();
         time.write(3, &mut when);
-        let row = Row { id: Identity { pid: 1, start: 1 }, values: values.clone().into() };
-        let news = News { rows: vec![row], left: vec![Left { id: Identity { pid: 7, start: 9 }, why: Why::Exit }] };
+        let row = Row { id: Identity { pid: 1, start: 1 }.into(), values: values.clone().into() };
+        let news = News { rows: vec![row], left: vec![Left { id: Identity { pid: 7, start: 9 }.into(), why: Why::Exit }] };
         for format in [Format::Text, Format::Json] {
             let mut out = Vec::new();
             format.news(Stream::Ps, &columns, &when, &news, &mut out);

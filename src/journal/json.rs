@@ -9,6 +9,7 @@ use super::line::{Header, Line, Name, Names, Tick};
 use super::text::{parse_crc, parse_fixed, write_fixed};
 use crate::record::cmd::Cmd;
 use crate::record::escape::hex_digit;
+use crate::record::identity::word;
 use crate::record::moment::Moment;
 use crate::record::schema::{Column, Columns, Kind};
 use crate::record::value::Value;
@@ -174,10 +175,10 @@ fn write_value(column: &Column, value: &Value, out: &mut Vec<u8>) {
 }
 
 /// Appends a `gone`.
-pub fn write_gone(stream: &str, time: &[u8], id: &str, why: &str, out: &mut Vec<u8>) {
+pub fn write_gone(stream: &str, time: &[u8], id: &[u8], why: &str, out: &mut Vec<u8>) {
     open(stream, "gone", out);
     string("time", time, out);
-    string("id", id.as_bytes(), out);
+    string("id", id, out);
     string("why", why.as_bytes(), out);
     out.extend_from_slice(b"}\n");
 }
@@ -224,9 +225,11 @@ pub fn parse(line: &[u8], names: &Names) -> Option<Line> {
     match take_text(&mut object, "rec")?.as_str() {
         "header" => parse_header(stream, object).map(Line::Header),
         "row" => parse_row(&object, names),
-        "gone" => {
-            Some(Line::Gone { time: take_time(&mut object)?, id: take_text(&mut object, "id")?, why: take_text(&mut object, "why")? })
-        }
+        "gone" => Some(Line::Gone {
+            time: take_time(&mut object)?,
+            id: word(&read_string(&take_text(&mut object, "id")?)),
+            why: take_text(&mut object, "why")?,
+        }),
         "note" => Some(Line::Note {
             time: take_time(&mut object)?,
             kind: take_text(&mut object, "kind")?,

@@ -113,7 +113,7 @@ pub enum Line {
     Gone {
         /// When.
         time: Moment,
-        /// Who, as written.
+        /// Who: `pid@start`, or the name of a program, as values are written in text.
         id: String,
         /// Why.
         why: String,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Where identities mean something: the same pid and start are somebody else in another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,46 @@ impl fmt::Display for Identity {
     }
 }
 
+/// What a row of a sample is about, and what is said to have left: a process, or in stream `usage` a program.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Id {
+    /// A process.
+    Process(Identity),
+    /// A program, by its name.
+    Program(Arc<[u8]>),
+}
+
+impl From<Identity> for Id {
+    fn from(id: Identity) -> Self {
+        Self::Process(id)
+    }
+}
+
+impl Id {
+    /// `pid@start`, or the program's name as it is.
+    #[must_use]
+    pub fn name(&self) -> Vec<u8> {
+        match self {
+            Self::Process(id) => id.to_string().into_bytes(),
+            Self::Program(name) => name.to_vec(),
+        }
+    }
+
+    /// As it stands in `#gone`: the name as values are written.
+    #[must_use]
+    pub fn word(&self) -> String {
+        word(&self.name())
+    }
+}
+
+/// A name as it stands in a line.
+#[must_use]
+pub fn word(name: &[u8]) -> String {
+    let mut word = Vec::new();
+    super::escape::write_word(name, &mut word);
+    String::from_utf8_lossy(&word).into_owned()
+}
+
 /// Text that is not `pid@start`.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("'{0}' is not an identity; one is written pid@start, for example 1234@8839201")]
@@ -56,5 +97,12 @@ mod tests {
         assert_eq!("1234@8839201".parse::<Identity>().unwrap(), id);
         assert!("1234".parse::<Identity>().is_err());
         assert!("x@1".parse::<Identity>().is_err());
+    }
+
+    #[test]
+    fn a_program_cannot_forge_a_line() {
+        assert_eq!(Id::from(Identity { pid: 7, start: 9 }).word(), "7@9");
+        assert_eq!(Id::Program(b"nginx"[..].into()).word(), "nginx");
+        assert_eq!(Id::Program(b"my prog\n"[..].into()).word(), "my\\x20prog\\x0a");
     }
 }

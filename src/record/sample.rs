@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use super::identity::Identity;
+use super::identity::Id;
 use super::ledger::{Facts, Note, Why};
 use super::moment::Moment;
 use super::schema::Columns;
 use super::stream::Stream;
 use super::value::Value;
 
-/// The values of one process at one tick, in the order of the sample's columns without `time`.
+/// The values of one process or program at one tick, in the order of the sample's columns without `time`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// Whose they are.
-    pub id: Identity,
+    pub id: Id,
     /// One for each column after `time`.
     pub values: Box<[Value]>,
 }
@@ -46,10 +46,10 @@ pub struct Counts {
 }
 
 /// What left a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
     /// Who.
-    pub id: Identity,
+    pub id: Id,
     /// Why.
     pub why: Why,
 }

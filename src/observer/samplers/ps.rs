@@ -99,7 +99,7 @@ impl PsSampler {
         let mut made = Rows::default();
         for (id, visible) in world.ended.drain(..) {
             if visible {
-                made.left.push(Left { id, why: Why::Exit });
+                made.left.push(Left { id: id.into(), why: Why::Exit });
             }
         }
         let last_ns = std::mem::replace(&mut self.last_ns, world.this_round_ns);
@@ -115,12 +115,12 @@ impl PsSampler {
             while touched.next_if(|touched| *touched < pid).is_some() {}
             let is_touched = touched.next_if_eq(&pid).is_some();
             if std::mem::take(&mut process.ps.replaces_unknown) {
-                made.left.push(Left { id: Identity { pid, start: 0 }, why: Why::Hidden });
+                made.left.push(Left { id: Identity { pid, start: 0 }.into(), why: Why::Hidden });
             }
             if is_touched && self.hides(process) == process.ps.visible {
                 process.ps.visible = !process.ps.visible;
                 if !process.ps.visible {
-                    made.left.push(Left { id: process.id, why: Why::Hidden });
+                    made.left.push(Left { id: process.id.into(), why: Why::Hidden });
                 }
             }
             if is_touched {
@@ -145,7 +145,7 @@ impl PsSampler {
                 let key = self.keys.iter().map(|(measure, _)| measure(&view)).collect();
                 process.ps.refused = marks.refused;
                 process.ps.stuck = marks.late;
-                sorted.push((key, Row { id: process.id, values }));
+                sorted.push((key, Row { id: process.id.into(), values }));
             }
             counts.refused += u64::from(process.ps.refused);
             counts.stuck += u64::from(process.ps.stuck);

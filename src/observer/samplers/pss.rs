@@ -149,7 +149,7 @@ impl PssSampler {
     pub fn rows(&self, world: &mut World, touched: &[u32], full: bool, spent: &Spent) -> (Rows, Vec<(&'static str, String)>) {
         let mut made = Rows::default();
         for id in world.ended_with_memory.drain(..) {
-            made.left.push(Left { id, why: Why::Exit });
+            made.left.push(Left { id: id.into(), why: Why::Exit });
         }
         let World { table, names, terminals, machine, swap, .. } = world;
         let context = Context::new(names, terminals, machine, *swap);
@@ -178,7 +178,7 @@ impl PssSampler {
                 let marks = view.marks();
                 (footprint.refused, footprint.stuck) = (marks.refused, marks.late);
                 footprint.visible = true;
-                made.rows.push(Row { id: process.id, values });
+                made.rows.push(Row { id: process.id.into(), values });
             }
             footprint.shown();
             counts.refused += u64::from(footprint.refused);

@@ -7,6 +7,7 @@ mod events;
 mod exits;
 mod ps;
 mod pss;
+mod usage;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -84,7 +85,7 @@ pub enum Threshold {
         /// Per cent.
         percent: f64,
     },
-    /// As [`Threshold::Any`], but a change between running and sleeping is none.
+    /// As [`Threshold::Any`], but a change between running and sleeping is none; of programs it counts how many do either.
     State,
 }
 
@@ -140,6 +141,8 @@ pub const fn columns(stream: Stream) -> &'static [Column] {
     match stream {
         Stream::Ps => ps::COLUMNS,
         Stream::Pss => pss::COLUMNS,
+        Stream::Usage => usage::COLUMNS,
+        Stream::UsageProcess => usage::OF_PROCESSES,
         Stream::Events => events::COLUMNS,
         Stream::Exits => exits::COLUMNS,
         _ => &[],
@@ -324,7 +327,7 @@ pub fn differs(column: &Column, own: Option<f64>, written: &Value, now: &Value) 
         return false;
     }
     let (Some(before), Some(after)) = (written.number(), now.number()) else {
-        return threshold != Threshold::State || !(runs_or_sleeps(written) && runs_or_sleeps(now));
+        return threshold != Threshold::State || !differ_in_running_only(written, now);
     };
     let moved = before.abs_diff(after);
     match threshold {
@@ -340,8 +343,28 @@ pub fn differs(column: &Column, own: Option<f64>, written: &Value, now: &Value) 
     }
 }
 
-fn runs_or_sleeps(value: &Value) -> bool {
-    matches!(value, Value::Word(state) if matches!(&**state, b"R" | b"S"))
+/// Whether two values of a state column differ in nothing but who runs and who sleeps: `R` and `S`, or `R1,S7` and `S8`.
+fn differ_in_running_only(one: &Value, other: &Value) -> bool {
+    let (Value::Word(one), Value::Word(other)) = (one, other) else { return false };
+    match (awake_and_rest(one), awake_and_rest(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => false,
+    }
+}
+
+/// How many run or sleep, and what else there is; `None` of what is no list of states.
+fn awake_and_rest(states: &[u8]) -> Option<(u64, Vec<&[u8]>)> {
+    let mut awake = 0_u64;
+    let mut rest = Vec::new();
+    for part in states.split(|byte| *byte == b',') {
+        let (letter, count) = part.split_first()?;
+        let count = if count.is_empty() { 1 } else { std::str::from_utf8(count).ok()?.parse().ok()? };
+        match letter {
+            b'R' | b'S' => awake = awake.checked_add(count)?,
+            _ => rest.push(part),
+        }
+    }
+    Some((awake, rest))
 }
 
 /// A threshold in the column's unit as the whole number that its values are kept in; at least one step.
@@ -389,6 +412,22 @@ mod tests {
             Columns::standard(Stream::Pss).names(),
             "time pid start user pss pss_anon pss_file pss_shmem pss_dirty swap_pss uss rss age_s reading program cmd"
         );
+    }
+
+    #[test]
+    fn the_columns_of_usage_are_those_of_the_contract() {
+        let usage = "program procs up cpu_pct cpu_s rss vsz pss pss_age_s rchar wchar syscr syscw read_bytes write_bytes \
+             cancelled_write_bytes fds fd_limit_pct threads tcp tcp6 udp udp6 unix tcp_listen tcp6_listen sockets started exited \
+             min_flt maj_flt nvcsw nivcsw oldest_s states limit limit_pct";
+        assert_eq!(Columns::standard(Stream::Usage).names(), format!("time {usage}"));
+        assert_eq!(Columns::standard(Stream::UsageProcess).names(), format!("time pid start user {usage}"));
+    }
+
+    #[test]
+    fn who_runs_and_who_sleeps_makes_no_row() {
+        let same = |one: &[u8], other: &[u8]| differ_in_running_only(&Value::word(one), &Value::word(other));
+        assert!(same(b"R", b"S") && same(b"R1,S7", b"S8") && same(b"D1,R1", b"D1,S1"));
+        assert!(!same(b"S8", b"S9") && !same(b"S8", b"S8,Z1") && !same(b"D", b"S") && !same(b"?x", b"S"));
     }
 
     #[test]
