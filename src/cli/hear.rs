@@ -242,6 +242,7 @@ fn told(flush: Flush, said: &mut Lost) -> Option<Told> {
 fn orders(scrubber: Scrubber, wanted: Wanted) -> Result<Orders, Failure> {
     let columns = Columns::for_view(Stream::Ps, &["pid"]).map_err(|error| Failure::System(error.to_string()))?;
     Ok(Orders {
+        usage: None,
         // Nobody sees these samples; they keep the table true about what raises no event: a rewritten title, a terminal, a group.
         ps: Some(Cadence { interval: LOOK_EVERY, changes: true, full_every: LOOK_AT_ALL_EVERY }),
         selection: ps::Selection { kthreads: false, interactive: true, own_pid: None, columns, sort: Vec::new() },

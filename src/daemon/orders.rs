@@ -1,18 +1,20 @@
 //! What the config means to the observer and to the journal.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use regex::bytes::Regex;
 
-use crate::config::{Format, MinFree, Sampled, Settings};
+use crate::config::{Format, MinFree, NamePart, Sampled, Settings, UsageBy};
 use crate::journal::encode;
 use crate::journal::plan::Keeping;
 use crate::journal::writer;
 use crate::observer::beat::Cadence;
 use crate::observer::footprint::Limits;
+use crate::observer::metering;
 use crate::observer::samplers::ps::Selection;
-use crate::observer::samplers::{events, exits, pss};
+use crate::observer::samplers::{events, exits, pss, usage};
 use crate::observer::thread::Orders;
 use crate::record::event::EventKind;
 use crate::record::schema::Columns;
@@ -50,6 +52,7 @@ pub fn observer(settings: &Settings, scrubber: Scrubber, to_stdout: Option<Strea
             sort: ps.sort.clone(),
         },
         pss: is_on(Stream::Pss, settings.pss.sampled.enabled).then(|| (cadence(&settings.pss.sampled), pss(settings))),
+        usage: usage(settings, to_stdout),
         scrubber,
         events,
         exits,
@@ -65,6 +68,36 @@ fn pss(settings: &Settings) -> pss::Selection {
     let pss = &settings.pss;
     let limits = Limits { budget: pss.budget, max_read: pss.max_read, max_age: pss.max_age };
     pss::Selection { limits, columns: Columns::standard(Stream::Pss) }
+}
+
+/// Both streams, one of them, or none.
+fn usage(settings: &Settings, to_stdout: Option<Stream>) -> Option<metering::Orders> {
+    let usage = &settings.usage;
+    let is_on = |stream, by| to_stdout.map_or(usage.sampled.enabled && usage.by.contains(&by), |only| only == stream);
+    let (programs, processes) = (is_on(Stream::Usage, UsageBy::Program), is_on(Stream::UsageProcess, UsageBy::Process));
+    let selection = usage::Selection { programs: Columns::standard(Stream::Usage), processes: Columns::standard(Stream::UsageProcess) };
+    (programs || processes).then(|| metering::Orders {
+        cadence: cadence(&usage.sampled),
+        programs,
+        processes,
+        selection,
+        most: settings.max_programs,
+        expected: expected(settings),
+    })
+}
+
+/// How many processes of which programs there should be: of those whose names are known before anybody counts for them.
+fn expected(settings: &Settings) -> Vec<(Arc<[u8]>, u32)> {
+    let mut expected: BTreeMap<String, u32> = BTreeMap::new();
+    for rule in &settings.programs {
+        let is_fixed = rule.name.parts.iter().all(|part| matches!(part, NamePart::Text(_)));
+        if let Some(expect) = rule.expect.filter(|_| is_fixed) {
+            // Several rules may feed one program: what they say is of all of it.
+            let most = expected.entry(rule.name.to_string()).or_default();
+            *most = expect.max(*most);
+        }
+    }
+    expected.into_iter().map(|(name, expect)| (Arc::from(name.into_bytes()), expect)).collect()
 }
 
 fn events(settings: &Settings) -> Result<events::Selection, regex::Error> {
@@ -97,6 +130,8 @@ pub fn journal(settings: &Settings) -> writer::Settings {
         thresholds: BTreeMap::from([
             (Stream::Ps, settings.ps.sampled.thresholds.clone()),
             (Stream::Pss, settings.pss.sampled.thresholds.clone()),
+            (Stream::Usage, settings.usage.sampled.thresholds.clone()),
+            (Stream::UsageProcess, settings.usage.sampled.thresholds.clone()),
         ]),
         keeping: Keeping {
             sync: settings.sync,
@@ -110,10 +145,13 @@ pub fn journal(settings: &Settings) -> writer::Settings {
 
 /// Streams with a size of their own have that; the others share what is left of the whole in equal parts.
 fn shares(settings: &Settings) -> BTreeMap<Stream, u64> {
-    let Settings { ps, pss, events, exits, .. } = settings;
+    let Settings { ps, pss, usage, events, exits, .. } = settings;
+    let uses = |by| usage.sampled.enabled && usage.by.contains(&by);
     let streams = [
         (Stream::Ps, ps.sampled.enabled, ps.sampled.max_size),
         (Stream::Pss, pss.sampled.enabled, pss.sampled.max_size),
+        (Stream::Usage, uses(UsageBy::Program), usage.sampled.max_size),
+        (Stream::UsageProcess, uses(UsageBy::Process), usage.sampled.max_size),
         (Stream::Events, events.enabled, events.max_size),
         (Stream::Exits, exits.enabled, exits.max_size),
     ];

@@ -185,6 +185,8 @@ impl Supervisor {
                 .then(|| format!("the process table every {}", show_duration(settings.ps.sampled.interval))),
             is_on(Stream::Pss, settings.pss.sampled.enabled)
                 .then(|| format!("memory shares every {}", show_duration(settings.pss.sampled.interval))),
+            is_on(Stream::Usage, settings.usage.sampled.enabled)
+                .then(|| format!("what programs use every {}", show_duration(settings.usage.sampled.interval))),
             is_on(Stream::Events, settings.events.enabled).then(|| "events".to_owned()),
             is_on(Stream::Exits, settings.exits.enabled).then(|| "obituaries".to_owned()),
         ];

@@ -360,7 +360,14 @@ impl Lifecycle {
             boot_ns: time_ns.saturating_add(self.offsets.boot),
             status: Some(Status(status)),
         };
-        telling.exits.add(Obituary::of(process, end, hz));
+        let obituary = Obituary::of(process, end, hz);
+        // Its program's account is closed under the name the obituary has. What it executed last and nobody could read is known by
+        // the name of its record.
+        let unread = process.life.exec.is_some() && !process.comm.is_empty();
+        if let Some(program) = obituary.program.known().cloned().or_else(|| unread.then(|| Arc::clone(&process.comm))) {
+            process.facts.program = Reading::Known(program);
+        }
+        telling.exits.add(obituary);
         process.life.ended = true;
         let (many, read) = (process.life.many, process.is_read());
         world.ended_now(pid);

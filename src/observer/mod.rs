@@ -15,6 +15,8 @@
 //! * [`footprint`]: what is remembered of a process's memory, and whether to read it again; [`pass`]: the readings of a tick, spread
 //!   over a window; [`weighing`]: stream `pss`, from its ticks to its samples.
 //! * [`touched`]: whose row may have changed since a stream's sample before.
+//! * [`usage`]: what is remembered of what a process uses, and how it is read; [`accounts`]: what programs used, the dead included;
+//!   [`metering`]: streams `usage` and `usage_process`, from a tick to its samples.
 //! * [`survey`]: one look at the memory of everyone, without a table.
 //! * [`samplers`]: rows from the table.
 //! * [`thread`]: the observer as others hold it; `event_loop`: what runs all of it, on a thread of its own.
@@ -22,6 +24,7 @@
 //! The observer's own thread reads only what takes no lock of a target (`stat` and the CPU clock); command
 //! lines, executables, control groups and whatever else may wait are the readers'.
 
+pub mod accounts;
 pub mod argvs;
 pub mod beat;
 pub mod capture;
@@ -31,6 +34,7 @@ pub mod facts;
 pub mod footprint;
 pub mod life;
 pub mod lifecycle;
+pub mod metering;
 pub mod names;
 pub mod obituary;
 pub mod pass;
@@ -45,5 +49,6 @@ pub mod survey;
 pub mod table;
 pub mod thread;
 pub mod touched;
+pub mod usage;
 pub mod weighing;
 pub mod world;

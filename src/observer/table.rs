@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::accounts::Membership;
 use super::facts::{Facts, Reading, Wants};
 use super::footprint::Footprint;
 use super::life::Life;
 use super::shown::Shown;
+use super::usage::Usage;
 use crate::record::identity::Identity;
 use crate::source::procdir::{Proc, read_at_start};
 use crate::source::stat::{self, Stat};
@@ -55,6 +57,10 @@ pub struct Process {
     pub life: Life,
     /// What the pss sampler remembers of it.
     pub footprint: Option<Box<Footprint>>,
+    /// What the usage sampler remembers of it.
+    pub usage: Option<Box<Usage>>,
+    /// What was counted of it for programs.
+    pub membership: Membership,
 }
 
 impl Process {
@@ -80,6 +86,8 @@ impl Process {
             facts: Facts::default(),
             life: Life { tasks: u32::try_from(stat.num_threads).unwrap_or(u32::MAX), concerns_others: true, ..Life::default() },
             footprint: None,
+            usage: None,
+            membership: Membership::default(),
         }
     }
 
@@ -120,7 +128,9 @@ impl Process {
     }
 
     fn descriptors(&self) -> usize {
-        usize::from(self.kept.is_some()) + usize::from(self.kept_statm.is_some())
+        usize::from(self.kept.is_some())
+            + usize::from(self.kept_statm.is_some())
+            + self.usage.as_ref().map_or(0, |usage| usage.descriptors())
     }
 
     /// Whether its counters are known, or at least who it is.
@@ -205,6 +215,11 @@ impl Table {
     /// Counts files that were kept while the table was walked.
     pub const fn kept_more(&mut self, files: usize) {
         self.kept += files;
+    }
+
+    /// Counts files that were closed likewise.
+    pub const fn kept_fewer(&mut self, files: usize) {
+        self.kept = self.kept.saturating_sub(files);
     }
 
     /// Takes a process in; whoever had its pid is handed back.

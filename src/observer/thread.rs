@@ -10,6 +10,7 @@ use super::beat::Cadence;
 use super::capture::Capture;
 use super::drain::{Batch, Drain, Ears, Pulse};
 use super::event_loop::Loop;
+use super::metering;
 use super::readers::Readers;
 use super::recorder::Recorder;
 use super::samplers::ps::Selection;
@@ -31,6 +32,8 @@ pub struct Orders {
     pub selection: Selection,
     /// How often stream `pss` is sampled, and what that may cost; `None` while it is off.
     pub pss: Option<(Cadence, pss::Selection)>,
+    /// Streams `usage` and `usage_process`; `None` while both are off.
+    pub usage: Option<metering::Orders>,
     /// What of a command line may be recorded.
     pub scrubber: Scrubber,
     /// What of the events is written; `None` while the stream is off.

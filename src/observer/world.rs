@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 
+use super::accounts::{self, Accounts};
 use super::facts::{Facts, Got, Reading, Wants, program_of};
 use super::footprint::Seen;
 use super::life::Sources;
@@ -70,6 +71,10 @@ pub struct World {
     pub taken: Vec<(Taken, Option<u64>)>,
     /// Who ended and was shown by it.
     pub ended_with_memory: Vec<Identity>,
+    /// What programs used.
+    pub accounts: Accounts,
+    /// Who ended and was shown in stream `usage_process`.
+    pub ended_with_usage: Vec<Identity>,
     /// When the last round began, CLOCK_MONOTONIC nanoseconds; 0 before the first.
     pub(super) this_round_ns: u64,
     reclaim: Option<(u64, Instant)>,
@@ -99,6 +104,8 @@ impl World {
             sharers: FxHashSet::default(),
             taken: Vec::new(),
             ended_with_memory: Vec::new(),
+            accounts: Accounts::default(),
+            ended_with_usage: Vec::new(),
             this_round_ns: 0,
             reclaim: None,
             said_late: None,
@@ -108,7 +115,13 @@ impl World {
 
     /// Takes a process that ended out of the table.
     pub fn remove(&mut self, pid: u32) -> Option<Box<Process>> {
-        let process = self.table.remove(pid)?;
+        let mut process = self.table.remove(pid)?;
+        if accounts::counts(&process) {
+            self.accounts.close(&mut process);
+        }
+        if process.usage.as_ref().is_some_and(|usage| usage.row.visible) {
+            self.ended_with_usage.push(process.id);
+        }
         // Nobody need be told of those that were never shown: in a storm of births they are nearly all.
         if process.ps.visible {
             self.ended.push((process.id, true));
@@ -128,7 +141,8 @@ impl World {
 
     /// A process ended; whether it was reaped no event tells.
     pub(super) fn ended_now(&mut self, pid: u32) {
-        let Some(process) = self.table.get(pid) else { return };
+        let Some(process) = self.table.get_mut(pid) else { return };
+        self.accounts.close(process);
         if process.life.concerns_others {
             self.parents.insert(pid);
         }

@@ -21,6 +21,11 @@ pub struct Io {
     pub cancelled_write_bytes: u64,
 }
 
+impl Io {
+    /// Nothing read and nothing written.
+    pub const NONE: Self = Self { rchar: 0, wchar: 0, syscr: 0, syscw: 0, read_bytes: 0, write_bytes: 0, cancelled_write_bytes: 0 };
+}
+
 /// Parses the file; `None` where it holds none of the counters.
 #[must_use]
 pub fn parse(text: &[u8]) -> Option<Io> {

@@ -104,6 +104,37 @@ impl Proc {
         Ok(self.open_of(pid, b"/statm")?)
     }
 
+    /// Opens `/proc/PID/io`, which can be kept likewise; whether it may be read is decided at each reading.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    pub fn open_io(&self, pid: u32) -> Result<OwnedFd, ReadError> {
+        Ok(self.open_of(pid, b"/io")?)
+    }
+
+    /// Opens `/proc/PID/status`, which can be kept likewise.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    pub fn open_status(&self, pid: u32) -> Result<OwnedFd, ReadError> {
+        Ok(self.open_of(pid, b"/status")?)
+    }
+
+    /// How many file descriptors a process has open, as the size of its `fd` directory (Linux 6.2, `proc_fd_getattr` in
+    /// `fs/proc/fd.c`; no permission is needed); 0 also where the kernel does not tell it so.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    pub fn fd_count(&self, pid: u32) -> Result<u64, ReadError> {
+        let mut path = [0_u8; 32];
+        let mut name = itoa::Buffer::new();
+        let digits = name.format(pid).as_bytes();
+        path[..digits.len()].copy_from_slice(digits);
+        path[digits.len()..digits.len() + 3].copy_from_slice(b"/fd");
+        let size = fs::statat(&self.root, &path[..digits.len() + 3], AtFlags::empty())?.st_size;
+        Ok(u64::try_from(size).unwrap_or(0))
+    }
+
     /// Opens a file of a process without an allocation: this is done for each process at each full sample.
     pub(super) fn open_of(&self, pid: u32, file: &[u8]) -> Result<OwnedFd, Errno> {
         let mut path = [0_u8; 32];

@@ -77,6 +77,57 @@ pub fn parse(text: &[u8]) -> Status {
     status
 }
 
+/// What is read of a process each time it ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Brief {
+    /// VmLck, bytes.
+    pub locked: Option<u64>,
+    /// VmStk, bytes.
+    pub stack: Option<u64>,
+    /// Voluntary context switches of the first task.
+    pub nvcsw: u64,
+    /// Involuntary context switches of the first task.
+    pub nivcsw: u64,
+}
+
+/// Parses only that, without an allocation; `None` where the switches are not in it.
+#[must_use]
+pub fn brief(text: &[u8]) -> Option<Brief> {
+    let mut brief = Brief::default();
+    let mut switches = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let (line, after) = (&rest[..end], rest.get(end + 1..).unwrap_or_default());
+        rest = after;
+        let value = |name: &[u8]| line.strip_prefix(name).map(<[u8]>::trim_ascii);
+        let kib = |value: &[u8]| number(value.split(u8::is_ascii_whitespace).next()?)?.checked_mul(1024);
+        match line.first() {
+            Some(b'V') => {
+                if let Some(value) = value(b"VmLck:") {
+                    brief.locked = kib(value);
+                } else if let Some(value) = value(b"VmStk:") {
+                    brief.stack = kib(value);
+                }
+            }
+            Some(b'v') => {
+                if let Some(count) = value(b"voluntary_ctxt_switches:").and_then(number) {
+                    brief.nvcsw = count;
+                    switches += 1;
+                }
+            }
+            Some(b'n') => {
+                if let Some(count) = value(b"nonvoluntary_ctxt_switches:").and_then(number) {
+                    brief.nivcsw = count;
+                    switches += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    (switches == 2).then_some(brief)
+}
+
 fn list(value: &[u8]) -> impl Iterator<Item = u32> {
     value.split(u8::is_ascii_whitespace).filter_map(|word| number(word).and_then(|count| u32::try_from(count).ok()))
 }
@@ -110,6 +161,19 @@ mod tests {
     }
 
     #[test]
+    fn in_brief_it_is_the_same() {
+        let brief = brief(TEXT).unwrap();
+        assert_eq!((brief.locked, brief.stack, brief.nvcsw, brief.nivcsw), (Some(0), Some(132 << 10), 15, 2));
+        assert_eq!(super::brief(b"VmLck:\t0 kB\n"), None, "a zombie's is short, and half a file says nothing");
+        let own = std::fs::read("/proc/self/status").unwrap();
+        let whole = parse(&own);
+        assert_eq!(
+            super::brief(&own),
+            Some(Brief { locked: whole.locked, stack: whole.stack, nvcsw: whole.nvcsw, nivcsw: whole.nivcsw })
+        );
+    }
+
+    #[test]
     fn a_kernel_thread_has_no_memory() {
         assert_eq!(parse(b"Name:\tkthreadd\nUid:\t0\t0\t0\t0\n").swap, None);
     }
@@ -127,6 +191,7 @@ mod tests {
         #[test]
         fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(&bytes);
+            let _ = brief(&bytes);
         }
     }
 }

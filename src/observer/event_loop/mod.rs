@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::observer::beat::Beat;
 use crate::observer::drain::Batch;
 use crate::observer::facts::Reading;
+use crate::observer::metering::Metering;
 use crate::observer::recorder::Recorder;
 use crate::observer::round::{Looked, Round};
 use crate::observer::samplers::ps::PsSampler;
@@ -67,6 +68,8 @@ pub(super) struct Loop {
     sampler: PsSampler,
     /// Stream `pss`.
     weighing: Weighing,
+    /// Streams `usage` and `usage_process`.
+    metering: Metering,
     inbox: Receiver<Message>,
     beats: Arc<AtomicU64>,
     full_wanted: Arc<FullWanted>,
@@ -119,9 +122,10 @@ impl Loop {
         let mut wall = Wall::default();
         let facts = Arc::new(read_facts(&world, &mut wall));
         let sampler = PsSampler::new(orders.selection.clone());
-        let (mut beat, mut weighing) = (Beat::default(), Weighing::default());
+        let (mut beat, mut weighing, mut metering) = (Beat::default(), Weighing::default(), Metering::default());
         beat.set(orders.ps);
         weighing.select(&mut world, orders.pss.as_ref());
+        metering.select(&mut world, orders.usage.as_ref());
         world.details = sampler.needs() | weighing.needs();
         Self {
             world,
@@ -134,6 +138,7 @@ impl Loop {
             beat,
             sampler,
             weighing,
+            metering,
             inbox,
             beats,
             full_wanted,
@@ -157,6 +162,7 @@ impl Loop {
         if (self.is_sampling() || self.world.hears || self.recorder.is_on()) && self.round(true) {
             self.await_readers(PATIENCE);
             self.sampler.begin(&mut self.world);
+            self.metering.begin(&mut self.world, false);
             // Whoever lived then and lives no more died while nobody recorded. Only now: of a foreign /proc the readers say who lives.
             self.recorder.remember(&mut self.world, past);
         }
@@ -169,13 +175,15 @@ impl Loop {
         self.ticks = self.schedule_of_ticks();
         self.beat.begin();
         self.weighing.beat.begin();
+        self.metering.programs.begin();
+        self.metering.processes.begin();
         while !self.stop {
             let now_ns = Wall::unix_ns();
             if let Some(tick) = self.beat.take(now_ns) {
                 self.tick(tick);
             } else if let Some(tick) = self.weighing.beat.take(now_ns) {
                 self.weigh(tick);
-            } else {
+            } else if !self.meter(now_ns) {
                 self.wait(now_ns);
             }
             self.keep_time();
@@ -294,7 +302,7 @@ impl Loop {
     }
 
     const fn is_sampling(&self) -> bool {
-        self.beat.cadence().is_some() || self.weighing.beat.cadence().is_some()
+        self.beat.cadence().is_some() || self.weighing.beat.cadence().is_some() || self.metering.is_on()
     }
 
     /// Waits for a message, for as long as nothing is due.
@@ -308,7 +316,8 @@ impl Loop {
             self.weighing.next_due(),
         ];
         let own = own.into_iter().flatten().map(|at| at.saturating_duration_since(now));
-        let samples = [self.beat.wait(now_ns), self.weighing.beat.wait(now_ns)].into_iter().flatten();
+        let beats = [&self.beat, &self.weighing.beat, &self.metering.programs, &self.metering.processes];
+        let samples = beats.into_iter().filter_map(|beat| beat.wait(now_ns));
         let ticks = self.ticks.map(|ticks| Duration::from_nanos(ticks.wait_ns(Wall::unix_ns()).unsigned_abs()));
         let message = match samples.chain(own).chain(ticks).min() {
             Some(wait) => self.inbox.recv_timeout(wait),
@@ -431,6 +440,7 @@ impl Loop {
         self.sampler.select(self.orders.selection.clone());
         self.beat.set(self.orders.ps);
         self.weighing.select(&mut self.world, self.orders.pss.as_ref());
+        self.metering.select(&mut self.world, self.orders.usage.as_ref());
         // What was heard under the orders before is written by them, and proven by a tick of theirs.
         if let Some((due, _)) = self.reckoning.take() {
             self.flush(Some(due));

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{FACTS_EVERY, Last, Loop, NOTES, PATIENCE, STEP_NS, read_facts};
-use crate::observer::beat::{Begun, Made};
+use super::{FACTS_EVERY, Last, Loop, NOTES, PATIENCE, SLICE, STEP_NS, read_facts};
+use crate::observer::beat::{Beat, Begun, Made};
 use crate::observer::facts::Reading;
 use crate::observer::schedule::Tick;
 use crate::observer::thread::Output;
@@ -56,15 +56,8 @@ impl Loop {
         let Some(cadence) = self.weighing.beat.cadence() else { return };
         self.weighing.beat.skipped += tick.skipped;
         let everyone = self.everyone_is_due(Stream::Pss, due);
-        let mut notes = Vec::new();
-        if self.beat.cadence().is_none() {
-            notes = std::mem::take(&mut self.notes);
-            notes.extend(self.clock_notes(due));
-        }
-        // A round of stream ps at this same tick has just looked at everybody.
-        let young = (cadence.interval / 10).min(Duration::from_secs(1));
-        let is_seen = self.last_round.is_some_and(|(at, all)| at.elapsed() < young && (all || !everyone));
-        if !is_seen && !self.round(everyone) {
+        let notes = self.notes_where_ps_is_off(due);
+        if !self.look(cadence.interval, everyone) {
             self.weighing.beat.skipped += 1;
             self.notes.extend(notes);
             if everyone {
@@ -72,34 +65,111 @@ impl Loop {
             }
             return;
         }
-        if !is_seen {
-            self.await_readers(PATIENCE.min(cadence.interval / 4));
-            self.recorder.unseen(&mut self.world);
-        }
         let (facts, boottime_ms) = (Arc::clone(&self.facts), clock::boottime_ns() / 1_000_000);
         let full = everyone || !cadence.changes;
         self.weighing.begin(&mut self.world, Begun { due, tick, full, everyone, notes, facts, boottime_ms });
         self.census_if_due();
     }
 
+    /// The ticks of streams `usage` and `usage_process`; `false` where none is due.
+    pub(super) fn meter(&mut self, now_ns: i64) -> bool {
+        let ticks = [(Stream::Usage, self.metering.programs.take(now_ns)), (Stream::UsageProcess, self.metering.processes.take(now_ns))];
+        let Some(tick) = ticks.iter().find_map(|(_, tick)| *tick) else { return false };
+        let due = self.wall.at(tick.due_ns);
+        let Some(cadence) = self.metering.programs.cadence().or_else(|| self.metering.processes.cadence()) else { return true };
+        let mut everyone = false;
+        for (stream, tick) in ticks {
+            if let Some(tick) = tick {
+                self.beat_of(stream).skipped += tick.skipped;
+                everyone |= self.everyone_is_due(stream, due);
+            }
+        }
+        let mut notes = self.notes_where_ps_is_off(due);
+        if !self.look(cadence.interval, everyone) {
+            for (stream, _) in ticks.iter().filter(|(_, tick)| tick.is_some()) {
+                self.beat_of(*stream).skipped += 1;
+                if everyone {
+                    self.full_wanted.ask(*stream);
+                }
+            }
+            self.notes.extend(notes);
+            return true;
+        }
+        let began = Instant::now();
+        self.metering.start(everyone);
+        while !self.metering.advance(&mut self.world, began + SLICE) {
+            self.hear_all();
+        }
+        self.await_readers(PATIENCE.min(cadence.interval / 4));
+        self.metering.count(&mut self.world);
+        let boottime_ms = clock::boottime_ns() / 1_000_000;
+        let full = everyone || !cadence.changes;
+        for (stream, tick) in ticks {
+            let Some(tick) = tick else { continue };
+            let Some((mut rows, columns)) = self.metering.rows(&mut self.world, stream, full) else { continue };
+            rows.counts.read_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let notes = std::mem::take(&mut notes);
+            let begun = Begun { due, tick, full, everyone, notes, facts: Arc::clone(&self.facts), boottime_ms };
+            self.offer(stream, Made { begun, rows, totals: Vec::new(), columns });
+        }
+        self.census_if_due();
+        true
+    }
+
+    /// Looks at everybody, unless a round of another stream at this same tick has just done so; `false` where `/proc` could not be
+    /// listed.
+    fn look(&mut self, interval: Duration, everyone: bool) -> bool {
+        let young = (interval / 10).min(Duration::from_secs(1));
+        let is_seen = self.last_round.is_some_and(|(at, all)| at.elapsed() < young && (all || !everyone));
+        if !is_seen {
+            if !self.round(everyone) {
+                return false;
+            }
+            self.await_readers(PATIENCE.min(interval / 4));
+            self.recorder.unseen(&mut self.world);
+            self.recorder.take_arguments(&mut self.world);
+        }
+        true
+    }
+
+    /// What waits to be noted, and what the clocks did: stream `ps` says it where it is on.
+    fn notes_where_ps_is_off(&mut self, due: Moment) -> Vec<Note> {
+        if self.beat.cadence().is_some() {
+            return Vec::new();
+        }
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.extend(self.clock_notes(due));
+        notes
+    }
+
+    const fn beat_of(&mut self, stream: Stream) -> &mut Beat {
+        match stream {
+            Stream::Pss => &mut self.weighing.beat,
+            Stream::Usage => &mut self.metering.programs,
+            Stream::UsageProcess => &mut self.metering.processes,
+            _ => &mut self.beat,
+        }
+    }
+
     /// Hands a sample on.
     pub(super) fn offer(&mut self, stream: Stream, made: Made) {
         let Made { begun: Begun { due, tick, full, everyone, mut notes, facts, boottime_ms }, rows, totals, columns } = made;
-        let beat = if stream == Stream::Pss { &mut self.weighing.beat } else { &mut self.beat };
+        let refused = std::mem::take(&mut self.beat_of(stream).refused);
+        let skipped = self.beat_of(stream).skipped;
         let mut counts = rows.counts;
         counts.late_ms = u64::try_from(tick.late_ns / 1_000_000).unwrap_or(0);
-        counts.skipped = beat.skipped;
+        counts.skipped = skipped;
         counts.boottime_ms = boottime_ms;
         let kept = notes.clone();
-        if beat.refused > 0 {
-            notes.push(Note::new(due, NoteKind::Gap).with("samples", beat.refused).with("why", "queue"));
+        if refused > 0 {
+            notes.push(Note::new(due, NoteKind::Gap).with("samples", refused).with("why", "queue"));
         }
         let sample = Sample { stream, facts, columns, due, full, rows: rows.rows, left: rows.left, counts, totals, notes };
         if (self.take)(Output::Sample(Box::new(sample))).is_ok() {
-            beat.taken(everyone);
+            self.beat_of(stream).taken(everyone);
         } else {
             // What this sample said is lost, so the next must say everything.
-            beat.refused += 1;
+            self.beat_of(stream).refused = refused + 1;
             self.notes.extend(kept);
             self.notes.truncate(NOTES);
             self.full_wanted.ask(stream);
@@ -125,9 +195,8 @@ impl Loop {
     fn everyone_is_due(&mut self, stream: Stream, due: Moment) -> bool {
         // Facts that changed make it ask for all streams.
         self.refresh_facts();
-        let beat = if stream == Stream::Pss { &mut self.weighing.beat } else { &mut self.beat };
         let wanted = self.full_wanted.take(stream);
-        beat.everyone_is_due(due) || wanted
+        self.beat_of(stream).everyone_is_due(due) || wanted
     }
 
     /// Looks at the facts of the header.

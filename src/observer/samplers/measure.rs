@@ -65,6 +65,20 @@ impl<'a> Context<'a> {
         Self { names, terminals, machine, swap, boot_ns, wall_minus_boot, offset_s: now.offset_s, states }
     }
 
+    /// The effective user of a process.
+    pub(super) fn user(&self, process: &Process) -> Value {
+        match process.facts.owner {
+            Reading::Known(uid) => Value::Word(self.names.user(uid)),
+            Reading::Absent => Value::Absent,
+            _ => Value::Refused,
+        }
+    }
+
+    /// How old whoever started at these ticks is.
+    pub(super) fn age_ns(&self, start: u64) -> u64 {
+        self.boot_ns.saturating_sub(start.saturating_mul(1_000_000_000 / self.machine.hz.max(1)))
+    }
+
     fn state(&self, letter: u8) -> Value {
         let known = self.states.iter().find(|(of, _)| *of == letter);
         known.map_or_else(|| Value::word(&[letter]), |(_, word)| Value::Word(Arc::clone(word)))

@@ -5,3 +5,4 @@ pub mod exits;
 pub mod measure;
 pub mod ps;
 pub mod pss;
+pub mod usage;

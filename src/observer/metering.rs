@@ -1,0 +1,136 @@
+//! Streams `usage` and `usage_process`, from a tick to its samples: who ran is read, the readers bring what may wait, everyone's use is
+//! counted for his program, and the rows are made.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::beat::{Beat, Cadence};
+use super::samplers::ps::Rows;
+use super::samplers::usage::{self, Selection, UsageSampler};
+use super::usage as of_process;
+use super::world::World;
+use crate::record::schema::Columns;
+use crate::record::stream::Stream;
+use crate::source::taskstats::Taskstats;
+
+/// What the two streams are to do.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    /// How often both are sampled.
+    pub cadence: Cadence,
+    /// Stream `usage` is recorded.
+    pub programs: bool,
+    /// Stream `usage_process` is recorded.
+    pub processes: bool,
+    /// Their columns.
+    pub selection: Selection,
+    /// The most programs told apart.
+    pub most: usize,
+    /// How many processes of which programs there should be.
+    pub expected: Vec<(Arc<[u8]>, u32)>,
+}
+
+/// The state of both streams.
+#[derive(Debug, Default)]
+pub struct Metering {
+    /// The ticks of stream `usage`.
+    pub programs: Beat,
+    /// Those of stream `usage_process`: at the same moments.
+    pub processes: Beat,
+    sampler: Option<UsageSampler>,
+    /// Adds up the tasks of a process; `None` where the kernel refuses.
+    taskstats: Option<Taskstats>,
+    /// Who is looked at next, of a reading under way.
+    next: u32,
+    /// Everyone is read, whether it ran or not.
+    everyone: bool,
+}
+
+impl Metering {
+    /// Takes other orders. Where there were none, what everyone used so far is nobody's.
+    pub fn select(&mut self, world: &mut World, orders: Option<&Orders>) {
+        self.programs.set(orders.filter(|orders| orders.programs).map(|orders| orders.cadence));
+        self.processes.set(orders.filter(|orders| orders.processes).map(|orders| orders.cadence));
+        let Some(orders) = orders else {
+            self.sampler = None;
+            usage::forget(world);
+            world.accounts.end(world.table.iter_mut_from(0));
+            return;
+        };
+        world.accounts.set(orders.most, &orders.expected);
+        match &mut self.sampler {
+            Some(sampler) => {
+                sampler.select(orders.selection.clone());
+                sampler.rules_changed();
+            }
+            None => {
+                self.sampler = Some(UsageSampler::new(orders.selection.clone()));
+                self.taskstats = Taskstats::open().ok();
+                if !world.table.is_empty() {
+                    self.begin(world, false);
+                }
+            }
+        }
+        if !orders.processes {
+            world.table.iter_mut_from(0).filter_map(|process| process.usage.as_deref_mut()).for_each(|usage| usage.row.visible = false);
+            world.ended_with_usage.clear();
+        }
+    }
+
+    /// The table was filled: what everyone used so far is nobody's, or, `from_birth`, his program's.
+    pub fn begin(&mut self, world: &mut World, from_birth: bool) {
+        let Some(sampler) = &mut self.sampler else { return };
+        world.accounts.begin(world.table.iter_mut_from(0), from_birth);
+        sampler.begin(world);
+    }
+
+    /// Whether any of the two is recorded.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.sampler.is_some()
+    }
+
+    /// Begins to read those who ran, or everyone.
+    pub const fn start(&mut self, everyone: bool) {
+        (self.next, self.everyone) = (0, everyone);
+    }
+
+    /// Reads until `until`; answers whether all were read.
+    pub fn advance(&mut self, world: &mut World, until: Instant) -> bool {
+        let World { table, proc, .. } = world;
+        let proc = Arc::clone(proc);
+        let before = table.spare();
+        let (mut spare, mut finished) = (before, true);
+        for (count, process) in table.iter_mut_from(self.next).enumerate() {
+            if count % 64 == 63 && Instant::now() >= until {
+                self.next = process.id.pid;
+                finished = false;
+                break;
+            }
+            if usage::is_used(process) && (self.everyone || of_process::is_stale(process)) {
+                // At a reading of everyone nothing is opened for good: most of them are idle.
+                let mut none = 0;
+                let ran = of_process::is_stale(process);
+                of_process::read(&proc, self.taskstats.as_ref(), process, if ran { &mut spare } else { &mut none });
+            }
+        }
+        table.kept_more(before - spare);
+        finished
+    }
+
+    /// Counts what everyone used. Goes before the rows.
+    pub fn count(&self, world: &mut World) {
+        if let Some(sampler) = &self.sampler {
+            sampler.count(world);
+        }
+    }
+
+    /// The rows of one of the streams, and its columns.
+    pub fn rows(&mut self, world: &mut World, stream: Stream, full: bool) -> Option<(Rows, Columns)> {
+        let sampler = self.sampler.as_mut()?;
+        Some(match stream {
+            Stream::UsageProcess => (sampler.processes_now(world, full), sampler.processes().clone()),
+            _ => (sampler.programs_now(world), sampler.programs().clone()),
+        })
+    }
+}

@@ -1,0 +1,398 @@
+//! Streams `usage` and `usage_process`: what programs, and processes, use.
+//!
+//! Both show the same [`Figures`]: of one process, or added up over the members of a program, whose counters come from its
+//! [account](crate::observer::accounts) and so hold those of the dead. A figure that was refused of one member is not known of the
+//! program.
+
+use std::sync::Arc;
+
+use super::measure::{Context, per_cent_tenths};
+use super::ps::Rows;
+use crate::observer::accounts::{self, Spent, Standing};
+use crate::observer::facts::Reading;
+use crate::observer::table::Process;
+use crate::observer::world::World;
+use crate::record::identity::Id;
+use crate::record::ledger::Why;
+use crate::record::sample::{Counts, Left, Row};
+use crate::record::schema::{Column, Columns};
+use crate::record::value::Value;
+use crate::source::clock;
+
+/// The states of proc_pid_stat(5), those that do not wait for anything first.
+const STATES: [u8; 9] = *b"RSDZTtIXx";
+
+/// What is recorded of programs and processes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selection {
+    /// The columns of stream `usage`; a first `time` is the row's own.
+    pub programs: Columns,
+    /// Those of stream `usage_process`.
+    pub processes: Columns,
+}
+
+/// The sampler of both streams.
+#[derive(Debug)]
+pub struct UsageSampler {
+    selection: Selection,
+    programs: Vec<Measure>,
+    processes: Vec<Measure>,
+    /// When the sample before was taken, CLOCK_MONOTONIC nanoseconds; 0 before the first.
+    last_ns: [u64; 2],
+    /// The programs of the members at the sample before have other rules now.
+    reclassified: bool,
+}
+
+/// A sum, and what is missing in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    total: u64,
+    known: bool,
+    refused: bool,
+    late: bool,
+}
+
+impl Sum {
+    const fn add(&mut self, value: u64) {
+        self.total = self.total.saturating_add(value);
+        self.known = true;
+    }
+
+    fn read<T>(&mut self, reading: &Reading<T>, value: impl FnOnce(&T) -> u64) {
+        match reading {
+            Reading::Known(known) => self.add(value(known)),
+            Reading::Absent => {}
+            Reading::Refused => self.refused = true,
+            Reading::Late | Reading::Unread => self.late = true,
+        }
+    }
+}
+
+/// What one row shows.
+#[derive(Debug, Default)]
+struct Figures {
+    procs: u64,
+    threads: u64,
+    pct: Option<i64>,
+    spent: Spent,
+    /// Whether all io, and all switches, of those in `spent` are known.
+    io: Sum,
+    switches: Sum,
+    rss: u64,
+    vsz: u64,
+    pss: Sum,
+    pss_age_ms: Option<u64>,
+    fds: Sum,
+    oldest: Option<u64>,
+    states: [u32; STATES.len()],
+    /// Of a program.
+    account: Option<(u64, u64, Option<u32>)>,
+}
+
+impl Figures {
+    fn add(&mut self, process: &Process, page: u64, now_ns: u64) {
+        if let Some(count) = STATES.iter().position(|state| *state == process.stat.state).and_then(|at| self.states.get_mut(at)) {
+            *count += 1;
+        }
+        if process.stat.is_zombie() {
+            return;
+        }
+        self.procs += 1;
+        self.threads += process.stat.num_threads;
+        self.rss = self.rss.saturating_add(process.rss_pages.saturating_mul(page));
+        self.vsz = self.vsz.saturating_add(process.stat.vsize);
+        self.oldest = Some(self.oldest.map_or(process.id.start, |oldest| oldest.min(process.id.start)));
+        match process.usage.as_deref() {
+            Some(usage) => {
+                self.io.read(&usage.io, |_| 0);
+                self.switches.read(&usage.switches, |_| 0);
+                self.fds.read(&usage.fds, |count| *count);
+            }
+            None => [&mut self.io, &mut self.switches, &mut self.fds].into_iter().for_each(|sum| sum.late = true),
+        }
+        if let Some(footprint) = process.footprint.as_deref() {
+            match &footprint.memory {
+                // Its turn has not come: what is known of the others is all there is.
+                Reading::Unread | Reading::Absent => {}
+                memory => self.pss.read(memory, |memory| memory.pss),
+            }
+            if let Some(age) = footprint.age(now_ns).filter(|_| footprint.memory.known().is_some()) {
+                let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+                self.pss_age_ms = Some(self.pss_age_ms.map_or(age, |oldest| oldest.max(age)));
+            }
+        }
+    }
+
+    /// Whether something was refused, and whether something did not come in time.
+    fn marks(&self) -> (bool, bool) {
+        let sums = [self.io, self.switches, self.pss, self.fds];
+        (sums.iter().any(|sum| sum.refused), sums.iter().any(|sum| sum.late))
+    }
+
+    fn states(&self) -> Value {
+        let mut text = Vec::with_capacity(16);
+        for (state, count) in STATES.iter().zip(self.states).filter(|(_, count)| *count > 0) {
+            if !text.is_empty() {
+                text.push(b',');
+            }
+            text.push(*state);
+            text.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
+        }
+        if text.is_empty() { Value::Absent } else { Value::Word(text.into()) }
+    }
+}
+
+/// Reads one column off a row's figures.
+type Measure = fn(&Shown<'_>) -> Value;
+
+/// A row's figures, and whose they are.
+struct Shown<'a> {
+    figures: &'a Figures,
+    program: Value,
+    process: Option<&'a Process>,
+    context: &'a Context<'a>,
+}
+
+impl UsageSampler {
+    /// A sampler for a selection.
+    #[must_use]
+    pub fn new(selection: Selection) -> Self {
+        let measures = |columns: &Columns| columns.iter().filter(|column| column.name != "time").map(measure).collect();
+        let (programs, processes) = (measures(&selection.programs), measures(&selection.processes));
+        Self { selection, programs, processes, last_ns: [0; 2], reclassified: false }
+    }
+
+    /// Takes another selection; the intervals go on.
+    pub fn select(&mut self, selection: Selection) {
+        *self = Self { last_ns: self.last_ns, reclassified: self.reclassified, ..Self::new(selection) };
+    }
+
+    /// The columns of stream `usage`.
+    #[must_use]
+    pub const fn programs(&self) -> &Columns {
+        &self.selection.programs
+    }
+
+    /// The columns of stream `usage_process`.
+    #[must_use]
+    pub const fn processes(&self) -> &Columns {
+        &self.selection.processes
+    }
+
+    /// Who leaves a program at the next sample does so by other rules.
+    pub const fn rules_changed(&mut self) {
+        self.reclassified = true;
+    }
+
+    /// The intervals of the first sample begin with the clocks as they were read last.
+    pub fn begin(&mut self, world: &mut World) {
+        self.last_ns = [world.this_round_ns; 2];
+        for process in world.table.iter_mut_from(0) {
+            let before = (process.cpu_ns, process.looked_ns);
+            if is_used(process) {
+                process.usage.get_or_insert_default().row.before = before;
+            }
+        }
+    }
+
+    /// Counts what everyone used since it was last counted. Goes before the rows.
+    pub fn count(&self, world: &mut World) {
+        let World { table, accounts, .. } = world;
+        for process in table.iter_mut_from(0) {
+            accounts.count(process);
+        }
+    }
+
+    /// The rows of stream `usage`: of each program that has members or had some since the sample before, or that is expected.
+    ///
+    /// Between full samples none is left out: there are few of them, and the writer tells what is news.
+    pub fn programs_now(&mut self, world: &mut World) -> Rows {
+        let mut made = Rows::default();
+        let now_ns = clock::monotonic_ns();
+        let last_ns = std::mem::replace(&mut self.last_ns[0], world.this_round_ns);
+        let World { table, accounts, names, terminals, machine, swap, this_round_ns, .. } = world;
+        let context = Context::new(names, terminals, machine, *swap);
+        let mut all: Vec<Figures> = std::iter::repeat_with(Figures::default).take(accounts.len()).collect();
+        for process in table.iter() {
+            for place in process.membership.places() {
+                if let Some(figures) = all.get_mut(place.index()) {
+                    figures.add(process, machine.page, now_ns);
+                }
+            }
+        }
+        let why = if std::mem::take(&mut self.reclassified) { Why::Rules } else { Why::Empty };
+        for place in accounts.by_name() {
+            let (Some(figures), Some(account)) = (all.get_mut(place.index()), accounts.get_mut(place)) else { continue };
+            let activity = (account.started, account.exited);
+            let shown = account.shown;
+            account.shown = Standing { activity, ..shown };
+            let is_there = figures.states.iter().any(|count| *count > 0) || account.expect.is_some() || shown.activity != activity;
+            account.shown.visible = is_there;
+            if !is_there {
+                if shown.visible {
+                    made.left.push(Left { id: Id::Program(Arc::clone(&account.name)), why });
+                }
+                account.shown.cpu_ns = account.spent.cpu_ns;
+                continue;
+            }
+            made.counts.seen += 1;
+            figures.spent = account.spent;
+            let cpu_ns = account.spent.cpu_ns.saturating_sub(shown.cpu_ns);
+            figures.pct = (last_ns > 0).then(|| per_cent_tenths(cpu_ns, this_round_ns.saturating_sub(last_ns)));
+            account.shown.cpu_ns = account.spent.cpu_ns;
+            figures.account = Some((account.started, account.exited, account.expect));
+            let (refused, late) = figures.marks();
+            made.counts.refused += u64::from(refused);
+            made.counts.stuck += u64::from(late);
+            let view = Shown { figures, program: Value::Word(Arc::clone(&account.name)), process: None, context: &context };
+            let values = self.programs.iter().map(|measure| measure(&view)).collect();
+            made.rows.push(Row { id: Id::Program(Arc::clone(&account.name)), values });
+        }
+        made
+    }
+
+    /// The rows of stream `usage_process`: of everyone if the sample is full, else of whoever may have changed.
+    pub fn processes_now(&mut self, world: &mut World, full: bool) -> Rows {
+        let mut made = Rows::default();
+        for id in world.ended_with_usage.drain(..) {
+            made.left.push(Left { id: id.into(), why: Why::Exit });
+        }
+        let now_ns = clock::monotonic_ns();
+        let last_ns = std::mem::replace(&mut self.last_ns[1], world.this_round_ns);
+        let World { table, names, terminals, machine, swap, .. } = world;
+        let context = Context::new(names, terminals, machine, *swap);
+        let mut counts = Counts { seen: table.len() as u64, ..Counts::default() };
+        for process in table.iter_mut_from(0) {
+            if process.stat.is_kthread() || !process.is_read() {
+                counts.hidden += u64::from(process.is_read());
+                counts.vanished += u64::from(!process.is_read());
+                continue;
+            }
+            let Some(mut usage) = process.usage.take() else {
+                // Born after the reading: its turn comes with the next.
+                counts.vanished += 1;
+                continue;
+            };
+            let row = &mut usage.row;
+            let (cpu, since) = match row.before {
+                (_, 0) => (0, last_ns),
+                before => before,
+            };
+            let interval = process.looked_ns.saturating_sub(since);
+            let pct = (since > 0 && process.looked_ns > 0).then(|| per_cent_tenths(process.cpu_ns.saturating_sub(cpu), interval));
+            row.before = (process.cpu_ns, process.looked_ns);
+            let due = std::mem::take(&mut row.due) || row.running || !row.visible;
+            row.running = pct.is_none_or(|tenths| tenths > 0);
+            row.visible = true;
+            process.usage = Some(usage);
+            if full || due {
+                let mut figures = Figures { pct, spent: Spent::of(process), ..Figures::default() };
+                figures.add(process, machine.page, now_ns);
+                let program = process.facts.program.known().map_or(Value::Absent, |name| Value::Word(Arc::clone(name)));
+                let view = Shown { figures: &figures, program, process: Some(process), context: &context };
+                let values = self.processes.iter().map(|measure| measure(&view)).collect();
+                let (refused, late) = figures.marks();
+                made.rows.push(Row { id: process.id.into(), values });
+                if let Some(usage) = process.usage.as_deref_mut() {
+                    (usage.row.refused, usage.row.stuck) = (refused, late);
+                }
+            }
+            if let Some(usage) = process.usage.as_deref() {
+                counts.refused += u64::from(usage.row.refused);
+                counts.stuck += u64::from(usage.row.stuck);
+            }
+        }
+        made.counts = counts;
+        made
+    }
+}
+
+/// Whether a process is one of the streams': the kernel's own threads use nothing of their own.
+#[must_use]
+pub const fn is_used(process: &Process) -> bool {
+    process.is_read() && accounts::counts(process)
+}
+
+/// Forgets what was shown: a stream that is switched on again says everything anew.
+pub fn forget(world: &mut World) {
+    let mut files = 0;
+    for process in world.table.iter_mut_from(0) {
+        files += process.usage.take().map_or(0, |usage| usage.descriptors());
+    }
+    world.table.kept_fewer(files);
+    world.ended_with_usage.clear();
+}
+
+fn of_sum(sum: Sum, value: impl FnOnce(u64) -> Value) -> Value {
+    match sum {
+        Sum { refused: true, .. } | Sum { late: true, .. } => Value::Refused,
+        Sum { known: true, total, .. } => value(total),
+        _ => Value::Absent,
+    }
+}
+
+/// A counter of the living and, of a program, of the dead: what is refused of one that lives is not known of all.
+fn counter(shown: &Shown<'_>, of: Sum, value: u64) -> Value {
+    match of {
+        Sum { refused: true, .. } | Sum { late: true, .. } => Value::Refused,
+        Sum { known: false, .. } if shown.process.is_some() => Value::Absent,
+        _ => Value::count(value),
+    }
+}
+
+fn io(shown: &Shown<'_>, value: u64) -> Value {
+    counter(shown, shown.figures.io, value)
+}
+
+/// What only processes that live have: of none of them it is nothing.
+fn of_living(shown: &Shown<'_>, sum: Sum) -> Value {
+    if shown.figures.procs == 0 && shown.process.is_none() { Value::Int(0) } else { of_sum(sum, Value::count) }
+}
+
+fn measure(column: &'static Column) -> Measure {
+    find(column.name).unwrap_or(|_| Value::Absent)
+}
+
+fn find(column: &str) -> Option<Measure> {
+    Some(match column {
+        "pid" => |shown| shown.process.map_or(Value::Absent, |process| Value::count(process.id.pid.into())),
+        "start" => |shown| shown.process.map_or(Value::Absent, |process| Value::count(process.id.start)),
+        "user" => |shown| shown.process.map_or(Value::Absent, |process| shown.context.user(process)),
+        "program" => |shown| shown.program.clone(),
+        "procs" => |shown| Value::count(shown.figures.procs),
+        "up" => |shown| match shown.figures.account {
+            Some((.., Some(expect))) => Value::count(u64::from(shown.figures.procs >= u64::from(expect))),
+            _ => Value::Absent,
+        },
+        "cpu_pct" => |shown| shown.figures.pct.map_or(Value::Absent, Value::Fixed),
+        "cpu_s" => |shown| Value::Fixed(i64::try_from(shown.figures.spent.cpu_ns / 1_000_000).unwrap_or(i64::MAX)),
+        "rss" => |shown| Value::count(shown.figures.rss),
+        "vsz" => |shown| Value::count(shown.figures.vsz),
+        "pss" => |shown| of_sum(shown.figures.pss, Value::count),
+        "pss_age_s" => |shown| match shown.figures.pss_age_ms {
+            Some(age) => Value::Fixed(i64::try_from((age + 50) / 100).unwrap_or(i64::MAX)),
+            None => Value::Absent,
+        },
+        "rchar" => |shown| io(shown, shown.figures.spent.io.rchar),
+        "wchar" => |shown| io(shown, shown.figures.spent.io.wchar),
+        "syscr" => |shown| io(shown, shown.figures.spent.io.syscr),
+        "syscw" => |shown| io(shown, shown.figures.spent.io.syscw),
+        "read_bytes" => |shown| io(shown, shown.figures.spent.io.read_bytes),
+        "write_bytes" => |shown| io(shown, shown.figures.spent.io.write_bytes),
+        "cancelled_write_bytes" => |shown| io(shown, shown.figures.spent.io.cancelled_write_bytes),
+        "fds" => |shown| of_living(shown, shown.figures.fds),
+        "threads" => |shown| Value::count(shown.figures.threads),
+        "started" => |shown| shown.figures.account.map_or(Value::Absent, |(started, ..)| Value::count(started)),
+        "exited" => |shown| shown.figures.account.map_or(Value::Absent, |(_, exited, _)| Value::count(exited)),
+        "min_flt" => |shown| Value::count(shown.figures.spent.min_flt),
+        "maj_flt" => |shown| Value::count(shown.figures.spent.maj_flt),
+        "nvcsw" => |shown| counter(shown, shown.figures.switches, shown.figures.spent.nvcsw),
+        "nivcsw" => |shown| counter(shown, shown.figures.switches, shown.figures.spent.nivcsw),
+        "oldest_s" => |shown| match shown.figures.oldest {
+            Some(start) => Value::Fixed(i64::try_from(shown.context.age_ns(start) / 1_000_000_000).unwrap_or(i64::MAX)),
+            None => Value::Absent,
+        },
+        "states" => |shown| shown.figures.states(),
+        _ => return None,
+    })
+}

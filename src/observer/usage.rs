@@ -1,0 +1,220 @@
+//! What the usage sampler remembers of a process, and how it is read: `io`, `status` and the number of descriptors, none of which
+//! waits for a lock of the target's memory. They are read when the process ran, and of everyone at a full sample.
+
+use std::os::fd::OwnedFd;
+
+use super::facts::Reading;
+use super::table::Process;
+use crate::source::io::{self, Io};
+use crate::source::procdir::{Proc, read_at_start};
+use crate::source::status::{self, Brief};
+use crate::source::taskstats::Taskstats;
+use crate::source::{ReadError, clock};
+
+/// Longest `io` there is: seven lines of a name and 20 digits.
+const IO_BYTES: usize = 512;
+/// `status` without the list of groups takes some 1.5 KiB; where a thousand of them push the switches out, they are not known.
+const STATUS_BYTES: usize = 8192;
+
+/// Context switches since birth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Switches {
+    /// It waited for something.
+    pub voluntary: u64,
+    /// Its time was up, or somebody more urgent came.
+    pub involuntary: u64,
+}
+
+/// What is remembered of one process.
+#[derive(Debug, Default)]
+pub struct Usage {
+    /// Its CPU clock when it was read last.
+    cpu_ns: u64,
+    /// When that was, CLOCK_MONOTONIC nanoseconds; 0 before the first.
+    pub read_ns: u64,
+    /// Its io.
+    pub io: Reading<Io>,
+    /// Its context switches, of all its tasks.
+    pub switches: Reading<Switches>,
+    /// Its open descriptors.
+    pub fds: Reading<u64>,
+    /// Bytes locked into memory, and of its stack; `None` where it has none.
+    pub locked: Option<u64>,
+    /// Bytes of its stack.
+    pub stack: Option<u64>,
+    /// What its row in stream `usage_process` was made of.
+    pub row: RowState,
+    /// Its `io`, kept open as long as there are descriptors to spare.
+    kept_io: Option<OwnedFd>,
+    /// Its `status`, likewise.
+    kept_status: Option<OwnedFd>,
+}
+
+/// What stream `usage_process` remembers of a row.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RowState {
+    /// It is in the stream.
+    pub visible: bool,
+    /// Something of it changed since.
+    pub due: bool,
+    /// It holds a refused value.
+    pub refused: bool,
+    /// It holds a value that could not be had in time.
+    pub stuck: bool,
+    /// It had used CPU in its interval, or had none behind it: it changes even if nothing happens now.
+    pub running: bool,
+    /// The CPU clock when it was made, and when that was read, nanoseconds.
+    pub before: (u64, u64),
+}
+
+impl Usage {
+    /// How many files it keeps open.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        usize::from(self.kept_io.is_some()) + usize::from(self.kept_status.is_some())
+    }
+}
+
+/// Whether a process ran since it was read last, or never was.
+#[must_use]
+pub fn is_stale(process: &Process) -> bool {
+    process.usage.as_deref().is_none_or(|usage| usage.read_ns == 0 || usage.cpu_ns != process.cpu_ns)
+}
+
+/// Reads a process that lives. Files are kept open while there are descriptors to `spare`.
+pub fn read(proc: &Proc, taskstats: Option<&Taskstats>, process: &mut Process, spare: &mut usize) {
+    let pid = process.id.pid;
+    let mut usage = process.usage.take().unwrap_or_default();
+    if process.stat.is_zombie() {
+        // What it had is its parent's business now, and its counters stand in its records.
+        usage.fds = Reading::Absent;
+        (usage.locked, usage.stack) = (None, None);
+    } else {
+        let mut buffer = [0; STATUS_BYTES];
+        let read = read_kept(&mut usage.kept_io, spare, &mut buffer[..IO_BYTES], || proc.open_io(pid));
+        update(&mut usage.io, read.and_then(|length| io::parse(&buffer[..length]).ok_or(ReadError::Vanished)));
+        let read = read_kept(&mut usage.kept_status, spare, &mut buffer, || proc.open_status(pid));
+        let brief = read.and_then(|length| status::brief(&buffer[..length]).ok_or(ReadError::Vanished));
+        (usage.locked, usage.stack) = brief.map_or((None, None), |brief| (brief.locked, brief.stack));
+        update(&mut usage.switches, switches(brief, taskstats, process));
+        // Where the kernel does not tell their number, a list does.
+        match proc.fd_count(pid) {
+            Ok(0) => {}
+            count => update(&mut usage.fds, count),
+        }
+    }
+    (usage.cpu_ns, usage.read_ns) = (process.cpu_ns, clock::monotonic_ns());
+    usage.row.due = true;
+    process.usage = Some(usage);
+}
+
+/// `status` knows those of the first task only. Of several the kernel adds them up where psmond may ask, and those of ended tasks stand
+/// in their records.
+fn switches(brief: Result<Brief, ReadError>, taskstats: Option<&Taskstats>, process: &Process) -> Result<Switches, ReadError> {
+    let brief = brief?;
+    let first = Switches { voluntary: brief.nvcsw, involuntary: brief.nivcsw };
+    let ended = Switches { voluntary: process.life.account.nvcsw, involuntary: process.life.account.nivcsw };
+    if process.stat.num_threads <= 1 {
+        return Ok(Switches { voluntary: first.voluntary + ended.voluntary, involuntary: first.involuntary + ended.involuntary });
+    }
+    let record = taskstats.ok_or(ReadError::Refused)?.process(process.id.pid).map_err(|_| ReadError::Refused)?;
+    Ok(Switches { voluntary: record.nvcsw + ended.voluntary, involuntary: record.nivcsw + ended.involuntary })
+}
+
+/// What was known of one that ended meanwhile stays known.
+fn update<T>(place: &mut Reading<T>, answer: Result<T, ReadError>) {
+    if !(place.known().is_some() && matches!(answer, Err(ReadError::Vanished))) {
+        *place = Reading::from_read(answer);
+    }
+}
+
+fn read_kept(
+    kept: &mut Option<OwnedFd>,
+    spare: &mut usize,
+    buffer: &mut [u8],
+    open: impl FnOnce() -> Result<OwnedFd, ReadError>,
+) -> Result<usize, ReadError> {
+    if let Some(kept) = kept {
+        return read_at_start(kept, buffer);
+    }
+    let fd = open()?;
+    let length = read_at_start(&fd, buffer)?;
+    if *spare > 0 {
+        *spare -= 1;
+        *kept = Some(fd);
+    }
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::stat;
+    use std::io::Write as _;
+    use std::path::Path;
+
+    fn own(proc: &Proc) -> Process {
+        let text = proc.read(&format!("{}/stat", std::process::id())).unwrap();
+        let (stat, comm) = stat::parse(&text).unwrap();
+        Process::new(stat, comm, None)
+    }
+
+    #[test]
+    fn what_a_process_did_shows_at_the_next_reading() {
+        let proc = Proc::open(Path::new("/proc")).unwrap();
+        let mut process = own(&proc);
+        assert!(is_stale(&process), "nobody read it yet");
+        let mut spare = 2;
+        read(&proc, None, &mut process, &mut spare);
+        assert_eq!((spare, process.usage.as_ref().unwrap().descriptors()), (0, 2));
+        assert!(!is_stale(&process));
+        let before = process.usage.as_ref().unwrap().io.known().copied().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[0; 10_000]).unwrap();
+        process.cpu_ns += 1;
+        assert!(is_stale(&process), "it ran");
+        read(&proc, None, &mut process, &mut spare);
+        let usage = process.usage.as_ref().unwrap();
+        let now = usage.io.known().copied().unwrap();
+        assert!(now.wchar >= before.wchar + 10_000 && now.syscw > before.syscw);
+        let listed = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+        let count = usage.fds.known().copied().unwrap();
+        assert!(count.abs_diff(listed) < 20, "{count} and {listed}: other tests open and close files");
+        assert!(usage.stack.is_some_and(|bytes| bytes > 0));
+        // The threads of a test are several: without the kernel's sum nobody knows.
+        if process.stat.num_threads > 1 {
+            assert_eq!(usage.switches, Reading::Refused);
+        }
+    }
+
+    #[test]
+    fn the_switches_of_all_tasks_are_counted() {
+        let Ok(taskstats) = Taskstats::open() else { return eprintln!("SKIPPED: no CAP_NET_ADMIN, so the kernel adds nothing up") };
+        let proc = Proc::open(Path::new("/proc")).unwrap();
+        let mut process = own(&proc);
+        process.stat.num_threads = 2;
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            while told.recv().is_ok() {
+                go.send(()).unwrap();
+            }
+        });
+        let count = |process: &mut Process| {
+            read(&proc, Some(&taskstats), process, &mut 0);
+            match process.usage.as_ref().unwrap().switches {
+                Reading::Known(switches) => Some(switches.voluntary),
+                _ => None,
+            }
+        };
+        let Some(before) = count(&mut process) else { return eprintln!("SKIPPED: the kernel refuses taskstats") };
+        for _ in 0..100 {
+            tell.send(()).unwrap();
+            gone.recv().unwrap();
+        }
+        let after = count(&mut process).unwrap();
+        assert!(after >= before + 150, "both of them waited a hundred times: {before}, {after}");
+        drop(tell);
+        thread.join().unwrap();
+    }
+}
