@@ -7,11 +7,13 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use super::{Failure, open_proc};
+use crate::observer::metering::{Metering, Orders};
 use crate::observer::readers::Readers;
 use crate::observer::round::{Looked, Round};
 use crate::observer::samplers::ps::{PsSampler, Rows, Selection};
 use crate::observer::world::World;
 use crate::record::scrub::Scrubber;
+use crate::record::stream::Stream;
 use crate::source::limits;
 
 /// The longest that slow answers of the kernel are waited for.
@@ -26,23 +28,18 @@ pub trait Feed {
     fn sample(&mut self) -> Result<Rows, Failure>;
 }
 
-/// The kernel, now.
+/// The table, filled from the kernel now.
 #[derive(Debug)]
-pub struct Live {
+struct Look {
     world: World,
-    sampler: PsSampler,
     ready: Receiver<()>,
-    /// How long CPU is measured for a sample.
-    interval: Duration,
+    /// When everyone was looked at last.
     looked: Option<Instant>,
 }
 
-impl Live {
-    /// Opens `/proc`.
-    ///
-    /// # Errors
-    /// It could not be opened.
-    pub fn new(proc: &Path, selection: Selection, scrubber: Scrubber, interval: Duration) -> Result<Self, Failure> {
+impl Look {
+    /// Opens `/proc`. Where it `keeps` files open it is for looking again.
+    fn new(proc: &Path, scrubber: Scrubber, keeps: bool) -> Result<Self, Failure> {
         let proc = Arc::new(open_proc(proc)?);
         let (tell, ready) = mpsc::channel();
         let readers = Readers::start(
@@ -51,22 +48,28 @@ impl Live {
                 let _ = tell.send(());
             }),
         );
-        let may_keep = if interval.is_zero() { 0 } else { usize::try_from(limits::raise_open_files().saturating_sub(64)).unwrap_or(0) };
-        let sampler = PsSampler::new(selection);
-        let mut world = World::new(proc, readers, scrubber, may_keep);
-        world.details = sampler.needs();
-        Ok(Self { world, sampler, ready, interval, looked: None })
+        let may_keep = if keeps { usize::try_from(limits::raise_open_files().saturating_sub(64)).unwrap_or(0) } else { 0 };
+        Ok(Self { world: World::new(proc, readers, scrubber, may_keep), ready, looked: None })
     }
 
     fn round(&mut self) -> Result<Round, Failure> {
         let mut round = Round::begin(&mut self.world, self.looked.is_none())?;
         while !round.advance(&mut self.world, Instant::now() + PATIENCE) {}
+        let touched = self.await_readers();
+        round.touched.extend(touched);
+        self.looked = Some(Instant::now());
+        Ok(round)
+    }
+
+    /// Waits for what was asked of the readers; answers with whom it concerns.
+    fn await_readers(&mut self) -> Vec<u32> {
+        let mut touched = Vec::new();
         let until = Instant::now() + PATIENCE;
         loop {
-            self.world.absorb(&mut round.touched);
+            self.world.absorb(&mut touched);
             let now = Instant::now();
             if self.world.readers.is_settled() || now >= until {
-                break;
+                return touched;
             }
             if self.world.readers.has_answers() {
                 continue;
@@ -75,25 +78,95 @@ impl Live {
             let _ = self.ready.recv_timeout(wake.saturating_duration_since(now));
             self.world.readers.expire(Instant::now());
         }
-        self.looked = Some(Instant::now());
-        Ok(round)
+    }
+
+    /// Waits until the last look is so long ago.
+    fn wait(&self, interval: Duration) {
+        if let Some(looked) = self.looked {
+            std::thread::sleep(interval.saturating_sub(looked.elapsed()));
+        }
+    }
+}
+
+/// The process table, now.
+#[derive(Debug)]
+pub struct Live {
+    look: Look,
+    sampler: PsSampler,
+    /// How long CPU is measured for a sample.
+    interval: Duration,
+}
+
+impl Live {
+    /// Opens `/proc`.
+    ///
+    /// # Errors
+    /// It could not be opened.
+    pub fn new(proc: &Path, selection: Selection, scrubber: Scrubber, interval: Duration) -> Result<Self, Failure> {
+        let mut look = Look::new(proc, scrubber, !interval.is_zero())?;
+        let sampler = PsSampler::new(selection);
+        look.world.details = sampler.needs();
+        Ok(Self { look, sampler, interval })
     }
 }
 
 impl Feed for Live {
     fn sample(&mut self) -> Result<Rows, Failure> {
-        if self.looked.is_none() && !self.interval.is_zero() {
-            self.round()?;
-            self.sampler.begin(&mut self.world);
+        if self.look.looked.is_none() && !self.interval.is_zero() {
+            self.look.round()?;
+            self.sampler.begin(&mut self.look.world);
         }
-        if let Some(looked) = self.looked {
-            std::thread::sleep(self.interval.saturating_sub(looked.elapsed()));
-        }
-        let round = self.round()?;
+        self.look.wait(self.interval);
+        let round = self.look.round()?;
         // Everyone is shown, and whoever did not run used no CPU: each row is made anew.
-        let everyone: Vec<u32> = self.world.table.iter().map(|process| process.id.pid).collect();
+        let world = &mut self.look.world;
+        let everyone: Vec<u32> = world.table.iter().map(|process| process.id.pid).collect();
         let mut looked = Looked::default();
         looked.add(&round);
-        Ok(self.sampler.rows(&mut self.world, &everyone, looked, true))
+        Ok(self.sampler.rows(world, &everyone, looked, true))
+    }
+}
+
+/// What programs or processes use, now. Counters are those of the living since their birth, and of whoever ends from then on.
+#[derive(Debug)]
+pub struct LiveUsage {
+    look: Look,
+    metering: Metering,
+    of: Stream,
+    interval: Duration,
+}
+
+impl LiveUsage {
+    /// Opens `/proc`. Samples of stream `usage` or `usage_process` are `interval` apart, the first after the first interval.
+    ///
+    /// # Errors
+    /// It could not be opened.
+    pub fn new(proc: &Path, of: Stream, orders: &Orders, scrubber: Scrubber, interval: Duration) -> Result<Self, Failure> {
+        let mut look = Look::new(proc, scrubber, true)?;
+        let mut metering = Metering::default();
+        metering.select(&mut look.world, Some(orders));
+        Ok(Self { look, metering, of, interval })
+    }
+
+    fn read(&mut self, everyone: bool) {
+        self.metering.start(everyone);
+        while !self.metering.advance(&mut self.look.world, Instant::now() + PATIENCE) {}
+        self.look.await_readers();
+        self.metering.count(&mut self.look.world);
+    }
+}
+
+impl Feed for LiveUsage {
+    fn sample(&mut self) -> Result<Rows, Failure> {
+        if self.look.looked.is_none() {
+            self.look.round()?;
+            self.metering.begin(&mut self.look.world, true);
+            self.read(true);
+        }
+        self.look.wait(self.interval);
+        self.look.round()?;
+        self.read(false);
+        let rows = self.metering.rows(&mut self.look.world, self.of, true);
+        Ok(rows.map(|(rows, _)| rows).unwrap_or_default())
     }
 }
