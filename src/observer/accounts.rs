@@ -36,41 +36,30 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// Both, counter by counter.
+    /// The larger of each.
     #[must_use]
-    fn with(self, other: Self, join: fn(u64, u64) -> u64) -> Self {
-        let (io, more) = (self.io, other.io);
+    pub fn max(self, other: Self) -> Self {
+        self.with(other, u64::max, Io::largest)
+    }
+
+    fn add(&mut self, other: Self) {
+        *self = self.with(other, u64::saturating_add, Io::plus);
+    }
+
+    /// What is in it beyond the other.
+    fn beyond(self, other: Self) -> Self {
+        self.with(other, u64::saturating_sub, Io::less)
+    }
+
+    fn with(self, other: Self, join: fn(u64, u64) -> u64, io: fn(Io, Io) -> Io) -> Self {
         Self {
             cpu_ns: join(self.cpu_ns, other.cpu_ns),
             min_flt: join(self.min_flt, other.min_flt),
             maj_flt: join(self.maj_flt, other.maj_flt),
             nvcsw: join(self.nvcsw, other.nvcsw),
             nivcsw: join(self.nivcsw, other.nivcsw),
-            io: Io {
-                rchar: join(io.rchar, more.rchar),
-                wchar: join(io.wchar, more.wchar),
-                syscr: join(io.syscr, more.syscr),
-                syscw: join(io.syscw, more.syscw),
-                read_bytes: join(io.read_bytes, more.read_bytes),
-                write_bytes: join(io.write_bytes, more.write_bytes),
-                cancelled_write_bytes: join(io.cancelled_write_bytes, more.cancelled_write_bytes),
-            },
+            io: io(self.io, other.io),
         }
-    }
-
-    /// The larger of each.
-    #[must_use]
-    pub fn max(self, other: Self) -> Self {
-        self.with(other, u64::max)
-    }
-
-    fn add(&mut self, other: Self) {
-        *self = self.with(other, u64::saturating_add);
-    }
-
-    /// What is in it beyond the other.
-    fn beyond(self, other: Self) -> Self {
-        self.with(other, u64::saturating_sub)
     }
 
     /// What a process is known to have used: as it was read last, and what its ended tasks told.
@@ -83,7 +72,7 @@ impl Spent {
             maj_flt: account.maj_flt,
             nvcsw: account.nvcsw,
             nivcsw: account.nivcsw,
-            io: Io { read_bytes: account.read_bytes, write_bytes: account.write_bytes, ..Io::default() },
+            io: account.io(),
         };
         let usage = process.usage.as_deref();
         let switches = usage.and_then(|usage| usage.switches.known().copied()).unwrap_or_default();

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::record::identity::Identity;
+use crate::source::io::Io;
 use crate::source::taskstats::Record;
 
 /// Where what is said of a process comes from, as the letters of the column `sources`.
@@ -67,10 +68,20 @@ pub struct Account {
     pub maj_flt: u64,
     /// Largest resident memory, bytes.
     pub peak_rss: u64,
+    /// Bytes passed to read(2) and its kin.
+    pub rchar: u64,
+    /// Bytes passed to write(2) and its kin.
+    pub wchar: u64,
+    /// Read system calls.
+    pub syscr: u64,
+    /// Write system calls.
+    pub syscw: u64,
     /// Bytes fetched from storage.
     pub read_bytes: u64,
     /// Bytes sent to storage.
     pub write_bytes: u64,
+    /// Bytes dirtied and discarded before they were written.
+    pub cancelled_write_bytes: u64,
     /// Voluntary context switches.
     pub nvcsw: u64,
     /// Involuntary context switches.
@@ -96,8 +107,13 @@ impl Account {
         self.min_flt += record.min_flt;
         self.maj_flt += record.maj_flt;
         self.peak_rss = self.peak_rss.max(record.peak_rss);
+        self.rchar += record.rchar;
+        self.wchar += record.wchar;
+        self.syscr += record.syscr;
+        self.syscw += record.syscw;
         self.read_bytes += record.read_bytes;
         self.write_bytes += record.write_bytes;
+        self.cancelled_write_bytes += record.cancelled_write_bytes;
         self.nvcsw += record.nvcsw;
         self.nivcsw += record.nivcsw;
     }
@@ -108,8 +124,29 @@ impl Account {
         self.system_us += base.system_us;
         self.min_flt += base.min_flt;
         self.maj_flt += base.maj_flt;
+        self.rchar += base.rchar;
+        self.wchar += base.wchar;
+        self.syscr += base.syscr;
+        self.syscw += base.syscw;
         self.read_bytes += base.read_bytes;
         self.write_bytes += base.write_bytes;
+        self.cancelled_write_bytes += base.cancelled_write_bytes;
+    }
+
+    /// The io counters, as `/proc/PID/io` names them. Of each task up to a KiB, and up to 1023 system calls, may be missing:
+    /// [`crate::source::taskstats::IO_STEP`]. Whoever read the file of the process before it ended takes the larger of both,
+    /// counter by counter ([`Io::largest`]).
+    #[must_use]
+    pub const fn io(&self) -> Io {
+        Io {
+            rchar: self.rchar,
+            wchar: self.wchar,
+            syscr: self.syscr,
+            syscw: self.syscw,
+            read_bytes: self.read_bytes,
+            write_bytes: self.write_bytes,
+            cancelled_write_bytes: self.cancelled_write_bytes,
+        }
     }
 
     /// CPU time of the process: the kernel's own sum where there is one. A task that was still on its way out when that was
@@ -131,10 +168,20 @@ pub struct Base {
     pub min_flt: u64,
     /// Major faults.
     pub maj_flt: u64,
+    /// Bytes passed to read(2) and its kin.
+    pub rchar: u64,
+    /// Bytes passed to write(2) and its kin.
+    pub wchar: u64,
+    /// Read system calls.
+    pub syscr: u64,
+    /// Write system calls.
+    pub syscw: u64,
     /// Bytes fetched from storage.
     pub read_bytes: u64,
     /// Bytes sent to storage.
     pub write_bytes: u64,
+    /// Bytes dirtied and discarded before they were written.
+    pub cancelled_write_bytes: u64,
 }
 
 /// An execution: the process and the kernel's stamp.
@@ -180,6 +227,32 @@ pub struct Life {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A record of which each io counter is another.
+    fn record(is_process: bool) -> Record {
+        let stats: Vec<u8> = (0_u64..64).flat_map(|word| (word * 8).to_ne_bytes()).collect();
+        crate::source::taskstats::parse_stats(is_process, 1, &stats).unwrap()
+    }
+
+    #[test]
+    fn io_adds_up_over_tasks_and_what_was_before() {
+        let mut account = Account::default();
+        account.add(&record(false));
+        account.add(&record(false));
+        let want = Io { rchar: 432, wchar: 448, syscr: 464, syscw: 480, read_bytes: 496, write_bytes: 512, cancelled_write_bytes: 528 };
+        assert_eq!(account.io(), want);
+        // The record of a whole process holds none.
+        account.add(&record(true));
+        assert_eq!(account.io(), want);
+        let base =
+            Base { rchar: 1, wchar: 2, syscr: 3, syscw: 4, read_bytes: 5, write_bytes: 6, cancelled_write_bytes: 7, ..Base::default() };
+        account.add_base(&base);
+        let want = Io { rchar: 433, wchar: 450, syscr: 467, syscw: 484, read_bytes: 501, write_bytes: 518, cancelled_write_bytes: 535 };
+        assert_eq!(account.io(), want);
+        // What the file said last is truer where it says more.
+        let seen = Io { rchar: 500, syscw: 1, ..Io::default() };
+        assert_eq!(account.io().largest(seen), Io { rchar: 500, ..want });
+    }
 
     #[test]
     fn letters() {

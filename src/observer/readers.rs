@@ -420,25 +420,36 @@ fn base(dir: &ProcessDir) -> Option<Base> {
     // First the whole, then its parts: what they do meanwhile is then left out, and not counted as done by ended ones.
     let (whole, io) = counters("")?;
     let tasks = dir.tasks().ok()?;
-    let (mut user, mut system, mut min_flt, mut maj_flt, mut read, mut write) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut user, mut system, mut min_flt, mut maj_flt, mut living) = (0_u64, 0_u64, 0_u64, 0_u64, io::Io::default());
     for task in tasks {
         let Some((stat, io)) = counters(&format!("task/{task}/")) else { continue };
         user += stat.utime;
         system += stat.stime;
         min_flt += stat.min_flt;
         maj_flt += stat.maj_flt;
-        read += io.read_bytes;
-        write += io.write_bytes;
+        living = living.plus(io);
     }
     let us_per_tick = 1_000_000 / rustix::param::clock_ticks_per_second().max(1);
+    let io = ended_io(&whole, io, living);
     Some(Base {
         user_us: whole.utime.saturating_sub(user).saturating_mul(us_per_tick),
         system_us: whole.stime.saturating_sub(system).saturating_mul(us_per_tick),
         min_flt: whole.min_flt.saturating_sub(min_flt),
         maj_flt: whole.maj_flt.saturating_sub(maj_flt),
-        read_bytes: io.read_bytes.saturating_sub(read),
-        write_bytes: io.write_bytes.saturating_sub(write),
+        rchar: io.rchar,
+        wchar: io.wchar,
+        syscr: io.syscr,
+        syscw: io.syscw,
+        read_bytes: io.read_bytes,
+        write_bytes: io.write_bytes,
+        cancelled_write_bytes: io.cancelled_write_bytes,
     })
+}
+
+/// The io of a process's ended tasks: that of the whole less that of its living tasks. The whole has that of children it waited
+/// for too (`wait_task_zombie`, `kernel/exit.c`), and nobody can tell the two apart: then it counts for nothing.
+fn ended_io(whole: &stat::Stat, io: io::Io, living: io::Io) -> io::Io {
+    if whole.cmin_flt == 0 { io.less(living) } else { io::Io::default() }
 }
 
 /// A file of one word: `0` and nothing mean none, whatever follows a NUL or newline is cut.
@@ -503,6 +514,26 @@ mod tests {
         let dir = root.join(pid.to_string());
         std::fs::create_dir_all(&dir).unwrap();
         mknodat(CWD, dir.join("cmdline"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
+
+    #[test]
+    fn io_of_children_is_not_that_of_ended_tasks() {
+        // A shell that waited for a child that wrote a MiB, and waits now.
+        let script = "head -c 1048576 /dev/zero >/dev/null; echo; read x";
+        let piped = std::process::Stdio::piped;
+        let mut shell = std::process::Command::new("sh").args(["-c", script]).stdin(piped()).stdout(piped()).spawn().unwrap();
+        std::io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        let dir = Proc::open(Path::new("/proc")).unwrap().process(shell.id()).unwrap();
+        let whole = io::parse(&dir.read("io").unwrap()).unwrap();
+        let base = base(&dir).unwrap();
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
+        assert!(whole.wchar >= 1 << 20, "the kernel counts it as the shell's: {whole:?}");
+        assert_eq!((base.rchar, base.wchar, base.syscr, base.syscw, base.read_bytes), (0, 0, 0, 0, 0));
+        // Whoever waited for nobody had it from its own tasks.
+        let (all, living) = (io::Io { wchar: 9, syscw: 3, ..io::Io::default() }, io::Io { wchar: 4, syscw: 5, ..io::Io::default() });
+        assert_eq!(ended_io(&stat::Stat::default(), all, living), io::Io { wchar: 5, ..io::Io::default() });
+        assert_eq!(ended_io(&stat::Stat { cmin_flt: 1, ..stat::Stat::default() }, all, living), io::Io::default());
     }
 
     #[test]

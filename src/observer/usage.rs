@@ -32,7 +32,7 @@ pub struct Usage {
     cpu_ns: u64,
     /// When that was, CLOCK_MONOTONIC nanoseconds; 0 before the first.
     pub read_ns: u64,
-    /// Its io.
+    /// Its io, of all its tasks, without that of children it waited for.
     pub io: Reading<Io>,
     /// Its context switches, of all its tasks.
     pub switches: Reading<Switches>,
@@ -44,8 +44,8 @@ pub struct Usage {
     pub stack: Option<u64>,
     /// What its row in stream `usage_process` was made of.
     pub row: RowState,
-    /// Its `io`, kept open as long as there are descriptors to spare.
-    kept_io: Option<OwnedFd>,
+    /// Its `io`, kept open as long as there are descriptors to spare, and whether it is that of the whole process.
+    kept_io: Option<(OwnedFd, bool)>,
     /// Its `status`, likewise.
     kept_status: Option<OwnedFd>,
 }
@@ -91,8 +91,8 @@ pub fn read(proc: &Proc, taskstats: Option<&Taskstats>, process: &mut Process, s
         (usage.locked, usage.stack) = (None, None);
     } else {
         let mut buffer = [0; STATUS_BYTES];
-        let read = read_kept(&mut usage.kept_io, spare, &mut buffer[..IO_BYTES], || proc.open_io(pid));
-        update(&mut usage.io, read.and_then(|length| io::parse(&buffer[..length]).ok_or(ReadError::Vanished)));
+        let answer = own_io(proc, process, &mut usage.kept_io, spare, &mut buffer[..IO_BYTES]);
+        update(&mut usage.io, answer);
         let read = read_kept(&mut usage.kept_status, spare, &mut buffer, || proc.open_status(pid));
         let brief = read.and_then(|length| status::brief(&buffer[..length]).ok_or(ReadError::Vanished));
         (usage.locked, usage.stack) = brief.map_or((None, None), |brief| (brief.locked, brief.stack));
@@ -106,6 +106,45 @@ pub fn read(proc: &Proc, taskstats: Option<&Taskstats>, process: &mut Process, s
     (usage.cpu_ns, usage.read_ns) = (process.cpu_ns, clock::monotonic_ns());
     usage.row.due = true;
     process.usage = Some(usage);
+}
+
+/// The io of all tasks of a process, living and ended, and of nobody else: the kernel adds that of children that were waited for to
+/// the process's own (`wait_task_zombie` in `kernel/exit.c`), and they have programs of their own. A single task's file holds its own
+/// only, those of ended tasks stand in their records; with several tasks and no such child the file of the process is exact.
+fn own_io(
+    proc: &Proc,
+    process: &Process,
+    kept: &mut Option<(OwnedFd, bool)>,
+    spare: &mut usize,
+    buffer: &mut [u8],
+) -> Result<Io, ReadError> {
+    let pid = process.id.pid;
+    let single = process.stat.num_threads <= 1;
+    let ended = process.life.account.io();
+    let parse =
+        |read: Result<usize, ReadError>, buffer: &[u8]| io::parse(buffer.get(..read?).unwrap_or_default()).ok_or(ReadError::Vanished);
+    if !single && process.stat.cmin_flt > 0 {
+        let dir = proc.process(pid)?;
+        let mut sum = ended;
+        for task in dir.tasks()? {
+            // One that ended since the list was made stands in its record.
+            match dir.read(&format!("task/{task}/io")) {
+                Ok(text) => sum = io::parse(&text).map_or(sum, |io| sum.plus(io)),
+                Err(ReadError::Vanished) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        return Ok(sum);
+    }
+    if kept.as_ref().is_some_and(|(_, whole)| *whole == single) {
+        *kept = None;
+        *spare += 1;
+    }
+    let mut file = kept.take().map(|(file, _)| file);
+    let read = read_kept(&mut file, spare, buffer, || if single { proc.open_task_io(pid) } else { proc.open_io(pid) });
+    *kept = file.map(|file| (file, !single));
+    let io = parse(read, buffer)?;
+    Ok(if single { io.plus(ended) } else { io })
 }
 
 /// `status` knows those of the first task only. Of several the kernel adds them up where psmond may ask, and those of ended tasks stand

@@ -24,6 +24,36 @@ pub struct Io {
 impl Io {
     /// Nothing read and nothing written.
     pub const NONE: Self = Self { rchar: 0, wchar: 0, syscr: 0, syscw: 0, read_bytes: 0, write_bytes: 0, cancelled_write_bytes: 0 };
+
+    /// The larger of both, counter by counter: none of them ever goes back.
+    #[must_use]
+    pub fn largest(self, other: Self) -> Self {
+        self.with(other, u64::max)
+    }
+
+    /// The sum of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        self.with(other, u64::saturating_add)
+    }
+
+    /// What is left of it without the other; 0 where that is more.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        self.with(other, u64::saturating_sub)
+    }
+
+    fn with(self, other: Self, both: fn(u64, u64) -> u64) -> Self {
+        Self {
+            rchar: both(self.rchar, other.rchar),
+            wchar: both(self.wchar, other.wchar),
+            syscr: both(self.syscr, other.syscr),
+            syscw: both(self.syscw, other.syscw),
+            read_bytes: both(self.read_bytes, other.read_bytes),
+            write_bytes: both(self.write_bytes, other.write_bytes),
+            cancelled_write_bytes: both(self.cancelled_write_bytes, other.cancelled_write_bytes),
+        }
+    }
 }
 
 /// Parses the file; `None` where it holds none of the counters.

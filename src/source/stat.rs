@@ -59,6 +59,8 @@ pub struct Stat {
     pub blkio_ticks: u64,
     /// Field 48: address of the arguments; 0 where it was refused. A new one means an exec.
     pub arg_start: u64,
+    /// Field 11: minor faults of children that were waited for. Not 0 of whoever waited for one: to be born costs faults.
+    pub cmin_flt: u64,
 }
 
 impl Stat {
@@ -98,6 +100,7 @@ pub fn parse(line: &[u8]) -> Option<(Stat, &[u8])> {
             8 => stat.tpgid = signed(field)?,
             9 => stat.flags = number(field)?,
             10 => stat.min_flt = number(field)?,
+            11 => stat.cmin_flt = number(field)?,
             12 => stat.maj_flt = number(field)?,
             14 => stat.utime = number(field)?,
             15 => stat.stime = number(field)?,
@@ -164,6 +167,7 @@ mod tests {
             policy: 2,
             blkio_ticks: 9,
             arg_start: 140_737,
+            cmin_flt: 10,
         };
         assert_eq!(stat, want);
     }
@@ -225,6 +229,7 @@ mod tests {
                 policy: oracle.policy.unwrap().into(),
                 blkio_ticks: oracle.delayacct_blkio_ticks.unwrap(),
                 arg_start: oracle.arg_start.unwrap(),
+                cmin_flt: oracle.cminflt,
             };
             assert_eq!(stat, theirs);
             compared += 1;

@@ -33,6 +33,10 @@ const LAST_OF_PROCESS: u8 = 0x20;
 /// TASKSTATS_TYPE_PID, _TGID, _STATS, _AGGR_PID, _AGGR_TGID.
 const TYPE: [u16; 5] = [1, 2, 3, 4, 5];
 
+/// The kernel rounds the io counters of a record, even the numbers of system calls, down to a multiple of this, task by task
+/// (`KB_MASK` in `xacct_add_tsk`, `kernel/tsacct.c`). What `/proc/PID/io` said last may therefore be more, and is then the truer.
+pub const IO_STEP: u64 = 1024;
+
 /// What a task, or all tasks of a process, used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -66,10 +70,20 @@ pub struct Record {
     pub maj_flt: u64,
     /// Largest resident memory of its address space, bytes.
     pub peak_rss: u64,
+    /// Bytes passed to read(2) and its kin; like all seven io counters a multiple of 1024, see [`IO_STEP`].
+    pub rchar: u64,
+    /// Bytes passed to write(2) and its kin.
+    pub wchar: u64,
+    /// Read system calls.
+    pub syscr: u64,
+    /// Write system calls.
+    pub syscw: u64,
     /// Bytes fetched from storage.
     pub read_bytes: u64,
     /// Bytes sent to storage.
     pub write_bytes: u64,
+    /// Bytes dirtied and discarded before they were written.
+    pub cancelled_write_bytes: u64,
     /// Voluntary context switches.
     pub nvcsw: u64,
     /// Involuntary context switches.
@@ -92,7 +106,7 @@ impl Record {
     }
 }
 
-/// Parses the struct; what an older kernel does not send is 0. `None` where it is too short to be one.
+/// Parses the struct, by the offsets of `struct taskstats` in `include/uapi/linux/taskstats.h`; what an older kernel does not send is 0. `None` where it is too short to be one.
 #[must_use]
 pub fn parse_stats(is_process: bool, id: u32, stats: &[u8]) -> Option<Record> {
     /// Up to and with `nivcsw`: version 3, of Linux 2.6.20.
@@ -119,8 +133,15 @@ pub fn parse_stats(is_process: bool, id: u32, stats: &[u8]) -> Option<Record> {
         min_flt: u64_at(168),
         maj_flt: u64_at(176),
         peak_rss: u64_at(200).saturating_mul(1024),
+        // `read_char` and what follows it; 0 where the kernel lacks CONFIG_TASK_XACCT, the last three where it lacks
+        // CONFIG_TASK_IO_ACCOUNTING.
+        rchar: u64_at(216),
+        wchar: u64_at(224),
+        syscr: u64_at(232),
+        syscw: u64_at(240),
         read_bytes: u64_at(248),
         write_bytes: u64_at(256),
+        cancelled_write_bytes: u64_at(264),
         nvcsw: u64_at(272),
         nivcsw: u64_at(280),
         tgid: if version >= 12 { u32_at(368) } else { None },
@@ -342,6 +363,54 @@ mod tests {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => println!("SKIPPED: taskstats needs CAP_NET_ADMIN"),
             Err(error) => panic!("{error}"),
         }
+    }
+
+    #[test]
+    fn each_counter_has_its_place() {
+        // `struct taskstats` of version 16, 512 bytes: each of its 64-bit words holds its own offset.
+        let mut bytes: Vec<u8> = (0_u64..64).flat_map(|word| (word * 8).to_ne_bytes()).collect();
+        bytes[..2].copy_from_slice(&16_u16.to_ne_bytes());
+        let record = parse_stats(false, 7, &bytes).unwrap();
+        assert_eq!((record.id, record.version, record.cpu_ns, record.peak_rss), (7, 16, 72, 200 * 1024));
+        assert_eq!((record.rchar, record.wchar, record.syscr, record.syscw), (216, 224, 232, 240));
+        assert_eq!((record.read_bytes, record.write_bytes, record.cancelled_write_bytes), (248, 256, 264));
+        assert_eq!((record.nvcsw, record.nivcsw, record.tgid), (272, 280, Some(368)));
+        assert_eq!(parse_stats(false, 7, &bytes[..287]), None);
+        // The shortest there ever was holds all of them.
+        assert_eq!(parse_stats(false, 7, &bytes[..288]).unwrap().cancelled_write_bytes, 264);
+    }
+
+    #[test]
+    fn what_the_dead_wrote_is_told() {
+        let (online, possible) = crate::source::host::cpu_lists();
+        let mut listener = match ExitListener::open(&online, &possible, 4 << 20) {
+            Ok(listener) => listener,
+            Err(error) => {
+                println!("SKIPPED: exit records: {error}");
+                return;
+            }
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        // 3000 blocks of 512 bytes, each read and written by a system call of its own.
+        let arguments = ["if=/dev/zero".into(), format!("of={}", file.path().display()), "bs=512".into(), "count=3000".into()];
+        let mut child = std::process::Command::new("dd").args(arguments).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let pid = child.id();
+        assert!(child.wait().unwrap().success());
+        let (mut inbox, mut found) = (Inbox::new(32), None);
+        listener.receive(&mut inbox, |record| {
+            if record.id == pid {
+                found = Some(record);
+            }
+        });
+        let record = found.unwrap();
+        let all = [record.rchar, record.wchar, record.syscr, record.syscw, record.read_bytes, record.write_bytes];
+        if record.syscw == 0 {
+            println!("SKIPPED: this kernel does not account io (CONFIG_TASK_XACCT): {all:?}");
+            return;
+        }
+        assert!(all.iter().all(|count| count.is_multiple_of(IO_STEP)), "{all:?}");
+        assert!(record.wchar >= 3000 * 512 && record.wchar < 3000 * 512 + (64 << 10), "{all:?}");
+        assert!(record.rchar >= 3000 * 512 && record.syscr >= 2048 && record.syscw == 2048, "{all:?}");
     }
 
     #[test]
