@@ -241,12 +241,14 @@ impl Accounts {
         if !counts(process) {
             return;
         }
-        self.settle(process);
         if !self.belongs(process) {
+            // What it used so far was used by what it was.
+            self.settle(process);
             self.leave(process);
             self.take_in(process);
             self.enter(process, true);
         }
+        self.settle(process);
     }
 
     /// Counts what a process used that ended, and lets it go.
@@ -295,7 +297,7 @@ impl Accounts {
     fn settle(&mut self, process: &mut Process) {
         let now = Spent::of(process);
         let more = now.beyond(process.membership.counted);
-        if more == Spent::default() {
+        if more == Spent::default() || process.membership.program.is_none() {
             return;
         }
         for place in process.membership.places() {
@@ -408,3 +410,7 @@ pub const fn counts(process: &Process) -> bool {
 fn is_measured(process: &Process) -> bool {
     process.usage.as_deref().is_some_and(|usage| usage.read_ns > 0)
 }
+
+#[cfg(test)]
+#[path = "accounts_tests.rs"]
+mod tests;

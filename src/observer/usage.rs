@@ -252,7 +252,7 @@ mod tests {
             gone.recv().unwrap();
         }
         let after = count(&mut process).unwrap();
-        assert!(after >= before + 150, "both of them waited a hundred times: {before}, {after}");
+        assert!(after >= before + 100, "one of them waited a hundred times at least: {before}, {after}");
         drop(tell);
         thread.join().unwrap();
     }
