@@ -61,6 +61,8 @@ pub struct Process {
     pub usage: Option<Box<Usage>>,
     /// What was counted of it for programs.
     pub membership: Membership,
+    /// Since when it is told not to answer, CLOCK_MONOTONIC nanoseconds; 0 while it answers.
+    pub stuck_ns: u64,
 }
 
 impl Process {
@@ -88,6 +90,7 @@ impl Process {
             footprint: None,
             usage: None,
             membership: Membership::default(),
+            stuck_ns: 0,
         }
     }
 
