@@ -4,10 +4,10 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
-use common::{NamedRow, Place, Segment, Victim, until};
+use common::{NamedRow, Place, Segment, Target, Victim, until};
 use psmon::journal::line::Tick;
 use psmon::record::value::Value;
 use psmon::source::procdir::Proc;
@@ -19,50 +19,8 @@ const MIB: i64 = 1024 * KIB;
 /// Stream `pss` each second; `more` are keys of its table.
 fn place(more: &str) -> Place {
     Place::new(&format!(
-        "args = \"full\"\n[events]\nenabled = false\n[exits]\nenabled = false\n[pss]\ninterval = \"1s\"\n{more}\nps:enabled = false\n"
+        "args = \"full\"\n[events]\nenabled = false\n[exits]\nenabled = false\n[usage]\nenabled = false\n[pss]\ninterval = \"1s\"\n{more}\nps:enabled = false\n"
     ))
-}
-
-/// The program of `fixtures/memory.c`, told what to do.
-struct Target {
-    child: Child,
-    commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Target {
-    fn new(place: &Place) -> Self {
-        let binary = place.root.path().join("memory");
-        if !binary.exists() {
-            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/memory.c");
-            let status = Command::new("cc").args(["-O1", "-pthread", "-o"]).arg(&binary).arg(source).status().unwrap();
-            assert!(status.success(), "cc: what links Rust programs compiles C");
-        }
-        let mut child = Command::new(&binary).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (commands, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        Self { child, commands, answers }
-    }
-
-    fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Says it and waits until it is done; what it answered before that.
-    fn does(&mut self, command: &str) -> String {
-        writeln!(self.commands, "{command}").unwrap();
-        let mut told = String::new();
-        while !told.ends_with("ok\n") {
-            assert!(self.answers.read_line(&mut told).unwrap() > 0, "{command}: it ended");
-        }
-        told.strip_suffix("ok\n").unwrap().trim().to_owned()
-    }
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 fn pss(place: &Place) -> Segment {
@@ -126,7 +84,7 @@ fn the_total_is_the_plain_sum_and_each_row_what_the_kernel_says() {
 #[test]
 fn half_of_what_two_share_and_all_of_what_is_private() {
     let place = place("");
-    let mut target = Target::new(&place);
+    let mut target = Target::new(&place, "memory");
     target.does("share 102400");
     target.does("touch 51200");
     let child: u32 = target.does("fork").parse().unwrap();
@@ -150,9 +108,9 @@ fn half_of_what_two_share_and_all_of_what_is_private() {
 #[test]
 fn who_changes_is_read_again_and_who_does_not_is_kept() {
     let place = place("");
-    let mut target = Target::new(&place);
+    let mut target = Target::new(&place, "memory");
     target.does("touch 2048");
-    let mut idle = Target::new(&place);
+    let mut idle = Target::new(&place, "memory");
     idle.does("touch 2048");
     let recorder = place.start();
     until("both", || row(&place, target.pid()).is_some() && row(&place, idle.pid()).is_some());
@@ -164,7 +122,7 @@ fn who_changes_is_read_again_and_who_does_not_is_kept() {
     target.does("drop");
     until("what it gave back", || row(&place, target.pid()).unwrap().number("pss_anon") < before);
     // What it executes has nothing of what it was.
-    writeln!(target.commands, "exec sleep 1022").unwrap();
+    target.says("exec sleep 1022");
     until("what it executed", || {
         let row = row(&place, target.pid()).unwrap();
         row.word("program") == b"sleep" && row.number("pss_anon") < MIB && row.number("age_s") < 20
@@ -185,7 +143,7 @@ fn who_changes_is_read_again_and_who_does_not_is_kept() {
 fn who_is_too_dear_waits_for_max_age() {
     // At 20 µs a MiB, as is taken for granted of one never read, this costs four milliseconds: more than there ever is for all.
     let place = place("max_read_ms = 1\nbudget_ms = 1\nmax_age = \"3s\"\n");
-    let mut target = Target::new(&place);
+    let mut target = Target::new(&place, "memory");
     target.does("touch 204800");
     let recorder = place.start();
     until("its row", || row(&place, target.pid()).is_some());
@@ -209,7 +167,7 @@ fn who_is_too_dear_waits_for_max_age() {
 #[test]
 fn a_process_whose_first_thread_has_ended_has_its_memory_still() {
     let place = place("");
-    let mut target = Target::new(&place);
+    let mut target = Target::new(&place, "memory");
     target.does("touch 8192");
     target.does("leave");
     // The one that took its place answers.

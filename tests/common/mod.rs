@@ -2,9 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // helpers of tests are tests, and no test uses all
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use psmon::journal::line::{Header, Line, Tick};
@@ -100,7 +100,9 @@ impl Place {
     /// The same with stream `ps` alone: for tests that count what stands in one file, or fill a disk with it.
     pub fn of_ps(config: &str) -> Self {
         let (top, ps) = config.split_once("ps:").unwrap_or((config, ""));
-        Self::new(&format!("{top}\n[pss]\nenabled = false\n[events]\nenabled = false\n[exits]\nenabled = false\nps:{ps}"))
+        Self::new(&format!(
+            "{top}\n[pss]\nenabled = false\n[usage]\nenabled = false\n[events]\nenabled = false\n[exits]\nenabled = false\nps:{ps}"
+        ))
     }
 
     /// A whole config: `config` holds top-level keys first, then tables other than `[ps]`; its own `[ps]` keys follow the mark `ps:`.
@@ -282,6 +284,69 @@ impl Drop for Victim {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A program of `fixtures`, told what to do.
+pub struct Target {
+    pub child: Child,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Target {
+    /// Compiles `fixtures/NAME.c` where that was not done yet, and starts it.
+    pub fn new(place: &Place, name: &str) -> Self {
+        Self::called(place, name, name)
+    }
+
+    /// The same as a program of another name.
+    pub fn called(place: &Place, fixture: &str, name: &str) -> Self {
+        Self::start(&mut Command::new(Self::binary(place, fixture, name)))
+    }
+
+    /// Where the program is, compiled.
+    pub fn binary(place: &Place, fixture: &str, name: &str) -> PathBuf {
+        let binary = place.root.path().join(name);
+        if !binary.exists() {
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{fixture}.c"));
+            let status = Command::new("cc").args(["-O1", "-pthread", "-o"]).arg(&binary).arg(source).status().unwrap();
+            assert!(status.success(), "cc: what links Rust programs compiles C");
+        }
+        binary
+    }
+
+    /// Starts whatever ends in such a program.
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (commands, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, commands, answers }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Says it, to whoever will not answer.
+    pub fn says(&mut self, command: &str) {
+        writeln!(self.commands, "{command}").unwrap();
+    }
+
+    /// Says it and waits until it is done; what it answered before that.
+    pub fn does(&mut self, command: &str) -> String {
+        self.says(command);
+        let mut told = String::new();
+        while !told.ends_with("ok\n") {
+            assert!(self.answers.read_line(&mut told).unwrap() > 0, "{command}: it ended");
+        }
+        told.strip_suffix("ok\n").unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -1,0 +1,246 @@
+//! Streams `usage` and `usage_process`, with the real daemon: what programs use, their dead included.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // a test
+
+mod common;
+
+use std::process::Command;
+
+use common::{NamedRow, Place, Segment, Target, Victim, until};
+use psmon::journal::line::Tick;
+use psmon::journal::segment::Name;
+use psmon::record::value::Value;
+
+const PAGE: i64 = 4096;
+
+/// Both streams each second and no other sampler; `more` are keys of `[usage]`, `top` those above all tables.
+fn place(top: &str, more: &str) -> Place {
+    Place::new(&format!(
+        "args = \"full\"\n{top}\n[pss]\nenabled = false\n[usage]\ninterval = \"1s\"\n{more}\nps:enabled = false\n"
+    ))
+}
+
+const BOTH: &str = "by = [\"program\", \"process\"]";
+
+fn segment(place: &Place, stream: &str) -> Segment {
+    Segment::read(&place.logs(), &Name::live(stream))
+}
+
+fn ticks(place: &Place) -> Vec<Tick> {
+    segment(place, "usage").ticks().cloned().collect()
+}
+
+/// The newest row of a program, and all of them.
+fn row(place: &Place, program: &str) -> Option<NamedRow> {
+    rows(place, program).pop()
+}
+
+fn rows(place: &Place, program: &str) -> Vec<NamedRow> {
+    segment(place, "usage").rows().into_iter().filter(|row| row.word("program") == program.as_bytes()).collect()
+}
+
+fn row_of(place: &Place, pid: u32) -> Option<NamedRow> {
+    segment(place, "usage_process").rows_of(pid).pop()
+}
+
+/// Waits until a program's row holds this.
+fn until_row(place: &Place, program: &str, what: &str, is: impl Fn(&NamedRow) -> bool) -> NamedRow {
+    until(
+        &format!("{program}: {what}; its rows: {:#?}; stderr: {}", rows(place, program).last(), place.stderr()),
+        || row(place, program).is_some_and(|row| is(&row)),
+    );
+    row(place, program).unwrap()
+}
+
+fn until_ticks(place: &Place, more: usize) {
+    let before = ticks(place).len();
+    until("more ticks of usage", || ticks(place).len() >= before + more);
+}
+
+#[test]
+fn the_dead_keep_counting_and_nothing_goes_back() {
+    let place = place("", BOTH);
+    let recorder = place.start();
+    until("the first tick", || !ticks(&place).is_empty());
+    let mut workers: Vec<Target> = (0..3).map(|_| Target::called(&place, "worker", "worker-dead")).collect();
+    for (worker, pages) in workers.iter_mut().zip([100, 200, 300]) {
+        worker.does(&format!("write {pages}"));
+    }
+    // They ran, and show it at the next reading.
+    until_row(&place, "worker-dead", "three have written", |row| {
+        row.number("procs") == 3 && row.number("wchar") >= 600 * PAGE
+    });
+    // One after another is killed, each after it has written once more.
+    for mut worker in workers {
+        worker.does("write 50");
+        drop(worker);
+        until_ticks(&place, 1);
+    }
+    let last = until_row(&place, "worker-dead", "none is left", |row| row.number("procs") == 0);
+    assert_eq!((last.number("started"), last.number("exited")), (3, 3));
+    // 750 pages, the answers, and of each of the dead at most a KiB that its record rounds down, and system calls below 1024.
+    let wrote = last.number("wchar");
+    assert!((750 * PAGE - 3 * 1024..760 * PAGE).contains(&wrote), "{wrote}");
+    until("it is gone", || segment(&place, "usage").gone().contains(&("worker-dead".to_owned(), "empty".to_owned())));
+    // Whoever comes back goes on from there.
+    let mut again = Target::called(&place, "worker", "worker-dead");
+    again.does("write 100");
+    let now = until_row(&place, "worker-dead", "it is back and has written", |row| {
+        row.number("procs") == 1 && row.number("wchar") >= wrote + 100 * PAGE
+    });
+    assert_eq!((now.number("started"), now.number("exited")), (4, 3));
+    for pair in rows(&place, "worker-dead").windows(2) {
+        for counter in ["cpu_s", "rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "started", "exited", "min_flt", "nvcsw"] {
+            assert!(pair[0].number(counter) <= pair[1].number(counter), "{counter} goes back: {pair:#?}");
+        }
+    }
+    assert_eq!(recorder.stop(), 0);
+    place.assert_whole();
+}
+
+#[test]
+fn a_process_is_shown_as_the_kernel_has_it() {
+    let place = place("", BOTH);
+    let mut worker = Target::called(&place, "worker", "worker-one");
+    let recorder = place.start();
+    until("its first row", || row_of(&place, worker.pid()).is_some());
+    worker.does("open 30");
+    worker.does("threads 5");
+    worker.does("read 64");
+    worker.does("naps 200");
+    let fds = || i64::try_from(std::fs::read_dir(format!("/proc/{}/fd", worker.pid())).unwrap().count()).unwrap();
+    until("its descriptors and threads", || {
+        row_of(&place, worker.pid()).is_some_and(|row| row.number("threads") == 6 && row.number("fds") == fds())
+    });
+    let row = row_of(&place, worker.pid()).unwrap();
+    let io = std::fs::read_to_string(format!("/proc/{}/io", worker.pid())).unwrap();
+    for line in io.lines() {
+        let (name, value) = line.split_once(": ").unwrap();
+        assert_eq!(row.number(name).to_string(), value, "{name}");
+    }
+    assert!(row.number("rchar") >= 64 * PAGE && row.number("nvcsw") >= 200, "{row:#?}");
+    assert_eq!((row.word("program"), row.number("procs"), row.get("up")), (b"worker-one".to_vec(), 1, &Value::Absent));
+    assert_eq!((row.get("started"), row.get("pss")), (&Value::Absent, &Value::Absent));
+    assert!(row.number("cpu_s") > 0 && row.number("rss") > 0 && row.number("vsz") > row.number("rss"));
+    assert_eq!(recorder.stop(), 0);
+    place.assert_whole();
+}
+
+#[test]
+fn what_a_child_wrote_is_not_its_parents() {
+    let place = place("", BOTH);
+    let recorder = place.start();
+    until("the first tick", || !ticks(&place).is_empty());
+    let mut parent = Target::called(&place, "worker", "worker-parent");
+    parent.does("write 10");
+    // The kernel adds to the parent what a child that was waited for had written.
+    parent.does("child 1000");
+    parent.does("write 10");
+    let said = until_row(&place, "worker-parent", "child and parent have written", |row| row.number("wchar") >= 1019 * PAGE);
+    let kernel = std::fs::read_to_string(format!("/proc/{}/io", parent.pid())).unwrap();
+    assert!(kernel.lines().any(|line| line.strip_prefix("wchar: ").is_some_and(|bytes| bytes.parse::<i64>().unwrap() >= 1020 * PAGE)));
+    assert!(said.number("wchar") < 1030 * PAGE, "the child's is counted once: {said:#?}");
+    assert!(row_of(&place, parent.pid()).is_some_and(|row| (20 * PAGE..30 * PAGE).contains(&row.number("wchar"))));
+    // With several threads it is the same.
+    parent.does("threads 2");
+    parent.does("write 10");
+    until("its third writing", || row_of(&place, parent.pid()).is_some_and(|row| row.number("wchar") >= 30 * PAGE));
+    assert!(row_of(&place, parent.pid()).is_some_and(|row| row.number("wchar") < 40 * PAGE));
+    assert_eq!(recorder.stop(), 0);
+}
+
+#[test]
+fn who_lives_between_two_samples_counts_too() {
+    let place = place("", "");
+    let recorder = place.start();
+    until("the first tick", || !ticks(&place).is_empty());
+    let binary = Target::binary(&place, "worker", "worker-flash");
+    for _ in 0..100 {
+        // End of input: it ends at once.
+        let status = Command::new(&binary).stdin(std::process::Stdio::null()).status().unwrap();
+        assert!(status.success());
+    }
+    let row = until_row(&place, "worker-flash", "a hundred came and went", |row| row.number("exited") == 100);
+    assert_eq!((row.number("started"), row.number("procs")), (100, 0));
+    // From 0.1 ms of CPU each, which ld.so alone takes.
+    assert!(row.number("cpu_s") >= 10 && row.number("min_flt") > 1000, "{row:#?}");
+    assert_eq!(recorder.stop(), 0);
+    place.assert_whole();
+}
+
+#[test]
+fn a_program_that_executes_another_becomes_it() {
+    let place = place("", "");
+    let recorder = place.start();
+    until("the first tick", || !ticks(&place).is_empty());
+    let mut worker = Target::called(&place, "worker", "worker-before");
+    let after = Target::binary(&place, "worker", "worker-after");
+    worker.does("write 100");
+    until_row(&place, "worker-before", "it has written", |row| row.number("wchar") >= 100 * PAGE);
+    worker.says(&format!("exec {}", after.display()));
+    // What is said before that is read by the program before.
+    until("it executed", || std::fs::read_link(format!("/proc/{}/exe", worker.pid())).unwrap() == after);
+    // What it used in the interval of the execution is the program's before.
+    until_row(&place, "worker-after", "it is there", |row| row.number("procs") == 1);
+    worker.does("write 8");
+    let row = until_row(&place, "worker-after", "it has written", |row| row.number("wchar") >= 8 * PAGE);
+    assert_eq!((row.number("procs"), row.number("started")), (1, 1));
+    assert!(row.number("wchar") < 50 * PAGE, "what it wrote before was of the program before: {row:#?}");
+    until("the other is gone", || segment(&place, "usage").gone().iter().any(|(name, _)| name == "worker-before"));
+    assert_eq!(recorder.stop(), 0);
+}
+
+#[test]
+fn beyond_max_programs_the_rest_is_other_and_nothing_is_lost() {
+    let place = place("max_programs = 3", "");
+    let mut names: Vec<String> = (0..4).map(|number| format!("worker-{number}")).collect();
+    names.sort();
+    let recorder = place.start();
+    until("the first tick", || !ticks(&place).is_empty());
+    let workers: Vec<Target> = names.iter().map(|name| Target::called(&place, "worker", name)).collect();
+    let row = until_row(&place, "other", "it has members", |row| row.number("procs") >= 4);
+    assert!(row.number("procs") >= 4);
+    let shown: std::collections::BTreeSet<Vec<u8>> = segment(&place, "usage").rows().iter().map(|row| row.word("program")).collect();
+    assert_eq!(shown.len(), 4, "three and the rest: {shown:?}");
+    drop(workers);
+    assert_eq!(recorder.stop(), 0);
+    place.assert_whole();
+}
+
+#[test]
+fn a_reload_keeps_what_was_counted() {
+    let place = place("", "");
+    let recorder = place.start();
+    until("the first tick", || !ticks(&place).is_empty());
+    let mut worker = Target::called(&place, "worker", "worker-reload");
+    worker.does("write 100");
+    let before = until_row(&place, "worker-reload", "it has written", |row| row.number("wchar") >= 100 * PAGE);
+    let text = std::fs::read_to_string(place.config()).unwrap();
+    std::fs::write(place.config(), text.replace("interval = \"1s\"\n", "interval = \"2s\"\nfull_every = \"1h\"\n")).unwrap();
+    recorder.hup();
+    until("the reload is noted", || place.all("usage").iter().any(|segment| !segment.notes("reload ok").is_empty()));
+    worker.does("write 100");
+    let after = until_row(&place, "worker-reload", "it has written again", |row| row.number("wchar") >= 200 * PAGE);
+    assert!(after.number("wchar") < 210 * PAGE && after.number("started") == before.number("started"));
+    assert_eq!(recorder.stop(), 0);
+    Segment::assert_no_sample_missing(&place.all("usage"));
+    place.assert_whole();
+}
+
+#[test]
+fn an_idle_machine_says_little_and_the_sums_add_up() {
+    let place = place("format = \"json\"", BOTH);
+    let sleepers: Vec<Victim> = (0..20).map(|_| Victim::spawn(Command::new("sleep").arg("1023"))).collect();
+    let recorder = place.start();
+    until("five ticks", || ticks(&place).len() >= 5);
+    let said: Vec<NamedRow> = segment(&place, "usage_process").rows_of(sleepers[0].pid());
+    assert_eq!(said.len(), 1, "whoever sleeps has one row: {said:#?}");
+    for tick in ticks(&place) {
+        let count = |key: &str| tick.count(key).unwrap();
+        assert_eq!(count("seen"), count("n") + count("unchanged") + count("hidden") + count("vanished"));
+    }
+    let procs = row(&place, "sleep").unwrap().number("procs");
+    assert!(procs >= 20, "{procs}");
+    assert_eq!(recorder.stop(), 0);
+    place.assert_whole();
+}
