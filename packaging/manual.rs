@@ -52,7 +52,7 @@ pub(crate) fn write_all(dir: &Path) -> anyhow::Result<()> {
 fn pages() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let tool = psmon();
     let mut pages = vec![
-        ("man/psmond.8".to_owned(), page(&psmond(), "8", |_| {}, PSMOND_8)?),
+        ("man/psmond.8".to_owned(), page(&psmond(), "8", alerts, PSMOND_8)?),
         ("man/psmon.1".to_owned(), page(&tool, "1", |_| {}, PSMON_1)?),
         ("man/psmond.toml.5".to_owned(), config_page()),
     ];
@@ -105,6 +105,23 @@ fn page(command: &Command, section: &str, more: impl FnOnce(&mut Roff), by_hand:
     Ok(ascii(&String::from_utf8(out)?))
 }
 
+/// Stream `alerts`, which no view shows.
+fn alerts(roff: &mut Roff) {
+    roff.control("SH", ["ALERTS"]);
+    for line in [
+        "Stream alerts is always recorded: what was found about processes and programs, two rows for what lasts.",
+        "The first says that it began, the second, with level ok, that it is over; in between there is one more where it grew worse.",
+        "An alert that is of a limit is of its program; one with a pid is otherwise of this process.",
+        "Above 100 rows a second alerts are counted in the #tick and not written, and neither is their ok.",
+        "After a start of psmond none stands, whatever the rows before say: what still holds is said anew.",
+    ] {
+        roff.text([roman(line)]);
+    }
+    roff.control("PP", []);
+    roff.text([roman("This release finds processes that do not answer (stuck). The columns:")]);
+    columns(Stream::Alerts).iter().for_each(|column| entry(column, roff));
+}
+
 /// Every column of a stream, as the schema describes it.
 fn columns_of(stream: Stream, roff: &mut Roff) {
     let (standard, on_request): (Vec<&Column>, Vec<&Column>) = columns(stream).iter().partition(|column| column.standard);
@@ -115,21 +132,24 @@ fn columns_of(stream: Stream, roff: &mut Roff) {
     )]);
     for (heading, columns) in [("In the journal unless the config says otherwise", standard), ("On request", on_request)] {
         roff.control("SS", [heading]);
-        for column in columns {
-            let mut header = vec![bold(column.name)];
-            if !column.aliases.is_empty() {
-                header.push(roman(" ("));
-                for (at, alias) in column.aliases.iter().enumerate() {
-                    header.push(roman(if at == 0 { "" } else { ", " }));
-                    header.push(bold(*alias));
-                }
-                header.push(roman(")"));
-            }
-            header.push(roman(", "));
-            header.push(italic(column.kind.unit()));
-            tagged(roff, header, [roman(column.meaning)]);
-        }
+        columns.into_iter().for_each(|column| entry(column, roff));
     }
+}
+
+/// One column.
+fn entry(column: &Column, roff: &mut Roff) {
+    let mut header = vec![bold(column.name)];
+    if !column.aliases.is_empty() {
+        header.push(roman(" ("));
+        for (at, alias) in column.aliases.iter().enumerate() {
+            header.push(roman(if at == 0 { "" } else { ", " }));
+            header.push(bold(*alias));
+        }
+        header.push(roman(")"));
+    }
+    header.push(roman(", "));
+    header.push(italic(column.kind.unit()));
+    tagged(roff, header, [roman(column.meaning)]);
 }
 
 /// psmond.toml(5), from the default config and its comments.

@@ -390,3 +390,23 @@ fn each_stream_goes_to_standard_output_too() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn alerts_tick_though_nothing_is_found() {
+    let place = Place::new("");
+    let recorder = place.start();
+    until("their tick", || place.all("alerts").iter().any(|segment| segment.ticks().count() > 0));
+    let mut command = place.command();
+    command.arg("--stdout=alerts").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let first = lines.next().unwrap().unwrap();
+    assert!(first.starts_with("#psmon 1 alerts "), "{first}");
+    assert_eq!(lines.next().unwrap().unwrap(), "#cols time kind level program user pid start value limit text");
+    let tick = lines.find_map(|line| line.ok().filter(|line| line.starts_with("#tick "))).unwrap();
+    assert!(tick.contains(" n=0 open=0 "), "{tick}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(recorder.stop(), 0);
+    place.assert_whole();
+}

@@ -238,6 +238,35 @@ fn a_process_that_never_answers_costs_itself_only() {
         segment.ticks().filter(|tick| tick.count("seq").unwrap() > from).map(|tick| tick.time.unix_ns / 1_000_000_000).collect();
     assert!(times.len() >= 4 && times.windows(2).all(|pair| pair[1] - pair[0] <= 2), "a sample each second: {times:?}");
     assert!(segment.ticks().last().unwrap().count("seen").unwrap() == 24);
+    // Each of those a thread waits for is told once; whoever could not be asked because of them is not.
+    let alerts = || place.all("alerts").iter().flat_map(Segment::rows).collect::<Vec<_>>();
+    let told = |level: &[u8]| {
+        let mine = alerts().into_iter().filter(|row| row.word("kind") == b"stuck" && row.word("level") == level);
+        mine.map(|row| row.number("pid")).collect::<Vec<_>>()
+    };
+    until("an alert of each", || told(b"warn").len() == 4);
+    assert_eq!((told(b"warn").into_iter().collect(), told(b"ok")), (BTreeSet::from([7, 21, 22, 23]), vec![]));
+    assert!(String::from_utf8(alerts()[0].word("text")).unwrap().starts_with("Process 7 does not answer: "));
+
+    // It answers: the thread that waits for it comes back, and the next full sample reads it.
+    let pipe = tree.0.join("7/cmdline");
+    let waited_for = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    std::fs::write(tree.0.join("answer"), "an\0answer\0").unwrap();
+    std::fs::rename(tree.0.join("answer"), &pipe).unwrap();
+    drop(waited_for);
+    until("it answers", || {
+        recorder.hup();
+        place.wait_for_next_tick();
+        // Whoever does not listen to psmond's pings holds it up.
+        systemd.hear();
+        !told(b"ok").is_empty()
+    });
+    assert_eq!((told(b"ok"), told(b"warn").len()), (vec![7], 4), "said once");
+    until("the tick", || {
+        systemd.hear();
+        let ticks = place.all("alerts").iter().flat_map(|segment| segment.ticks().cloned().collect::<Vec<_>>()).collect::<Vec<_>>();
+        ticks.last().unwrap().count("open") == Some(3)
+    });
     let began = Instant::now();
     assert_eq!(recorder.stop(), 0);
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());

@@ -249,6 +249,7 @@ fn orders(scrubber: Scrubber, wanted: Wanted) -> Result<Orders, Failure> {
         scrubber,
         events: wanted.events,
         exits: wanted.exits,
+        alerts: None,
         flush_every: wanted.flush_every,
     })
 }

@@ -27,7 +27,7 @@ pub fn scrubber(settings: &Settings) -> Result<Scrubber, regex::Error> {
     Scrubber::new(settings.args, settings.scrub.iter().map(String::as_str))
 }
 
-/// How long rows of events and obituaries are collected before they are written.
+/// How long rows of events, obituaries and alerts are collected before they are written.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
 /// What the observer is to do. A stream asked for on standard output is recorded even if the config has it off, and no other is.
@@ -53,6 +53,7 @@ pub fn observer(settings: &Settings, scrubber: Scrubber, to_stdout: Option<Strea
         scrubber,
         events,
         exits,
+        alerts: is_on(Stream::Alerts, true).then(|| Columns::standard(Stream::Alerts)),
         flush_every: FLUSH_EVERY,
     })
 }
@@ -116,6 +117,8 @@ fn shares(settings: &Settings) -> BTreeMap<Stream, u64> {
         (Stream::Pss, pss.sampled.enabled, pss.sampled.max_size),
         (Stream::Events, events.enabled, events.max_size),
         (Stream::Exits, exits.enabled, exits.max_size),
+        // Of what was found nobody wants less.
+        (Stream::Alerts, true, None),
     ];
     let active = || streams.iter().filter(|(_, enabled, _)| *enabled);
     let own: u64 = active().filter_map(|(_, _, size)| *size).sum();
@@ -149,12 +152,12 @@ mod tests {
     fn what_no_stream_has_for_itself_is_shared_in_equal_parts() {
         let mut settings = Settings { max_size: 1000, ..Settings::default() };
         settings.exits.max_size = Some(400);
-        let all = [(Stream::Ps, 200), (Stream::Pss, 200), (Stream::Events, 200), (Stream::Exits, 400)];
+        let all = [(Stream::Ps, 150), (Stream::Pss, 150), (Stream::Events, 150), (Stream::Exits, 400), (Stream::Alerts, 150)];
         assert_eq!(shares(&settings), BTreeMap::from(all));
         settings.events.enabled = false;
         settings.pss.sampled.enabled = false;
-        assert_eq!(shares(&settings), BTreeMap::from([(Stream::Ps, 600), (Stream::Exits, 400)]));
+        assert_eq!(shares(&settings), BTreeMap::from([(Stream::Ps, 300), (Stream::Exits, 400), (Stream::Alerts, 300)]));
         settings.ps.sampled.max_size = Some(100);
-        assert_eq!(shares(&settings), BTreeMap::from([(Stream::Ps, 100), (Stream::Exits, 400)]));
+        assert_eq!(shares(&settings), BTreeMap::from([(Stream::Ps, 100), (Stream::Exits, 400), (Stream::Alerts, 500)]));
     }
 }

@@ -187,6 +187,7 @@ impl Supervisor {
                 .then(|| format!("memory shares every {}", show_duration(settings.pss.sampled.interval))),
             is_on(Stream::Events, settings.events.enabled).then(|| "events".to_owned()),
             is_on(Stream::Exits, settings.exits.enabled).then(|| "obituaries".to_owned()),
+            is_on(Stream::Alerts, true).then(|| "alerts".to_owned()),
         ];
         let what: Vec<String> = what.into_iter().flatten().collect();
         let deaf = if self.hears { "" } else { " Events are unavailable: births and ends are found by comparing samples." };

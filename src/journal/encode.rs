@@ -48,7 +48,9 @@ fn help(stream: Stream) -> String {
     let row = match stream {
         Stream::Events => "an event",
         Stream::Exits => "an obituary",
-        Stream::Alerts => "an alert",
+        Stream::Alerts => {
+            return "one row an alert; level ok says that the one before of the same is over; a #tick each 10 s says how many stand; - does not exist, ? was refused or late; is it whole: psmon verify".to_owned();
+        }
         _ => {
             return format!(
                 "rows are changes; a sample with full=1 is complete; - does not exist, ? was refused or late; is it whole: psmon verify; the table now: psmon {stream}"

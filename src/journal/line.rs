@@ -31,7 +31,8 @@ impl Name {
     pub fn kind(&self) -> Kind {
         match self.column {
             Some(column) => column.kind,
-            None if self.name == "cmd" || self.name == "text" => Kind::Cmd,
+            None if self.name == "cmd" => Kind::Cmd,
+            None if self.name == "text" => Kind::Text,
             None => Kind::Word,
         }
     }

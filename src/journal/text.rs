@@ -30,14 +30,14 @@ pub fn write_row(columns: &Columns, time: &[u8], values: &[Value], out: &mut Vec
     for (at, (column, value)) in columns.iter().skip(1).zip(values).enumerate() {
         out.push(b' ');
         // Exactly one space stands before free text, so the word before it is not padded.
-        if !column.kind.is_number() && columns.get(at + 2).is_some_and(|next| next.kind == Kind::Cmd) {
+        if !column.kind.is_number() && columns.get(at + 2).is_some_and(|next| next.kind.is_free()) {
             write_value(column, value, out);
         } else {
             write_padded(column, value, out);
         }
     }
     // Padding is for what follows; at the end of a line it is nothing but bytes.
-    if columns.iter().last().is_some_and(|column| column.kind != Kind::Cmd) {
+    if columns.iter().last().is_some_and(|column| !column.kind.is_free()) {
         while out.last() == Some(&b' ') {
             out.pop();
         }
@@ -49,7 +49,7 @@ pub fn write_row(columns: &Columns, time: &[u8], values: &[Value], out: &mut Vec
 pub fn write_padded(column: &Column, value: &Value, out: &mut Vec<u8>) {
     let from = out.len();
     write_value(column, value, out);
-    if column.kind == Kind::Cmd {
+    if column.kind.is_free() {
         return;
     }
     let missing = column.width.saturating_sub(out.len() - from);
@@ -67,6 +67,7 @@ pub fn write_value(column: &Column, value: &Value, out: &mut Vec<u8>) {
         Value::Refused => out.push(b'?'),
         Value::Int(number) => out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),
         Value::Fixed(number) => write_fixed(*number, column.kind.digits().unwrap_or(0), out),
+        Value::Word(word) if column.kind == Kind::Text => escape::write_text(word, out),
         Value::Word(word) => escape::write_word(word, out),
         Value::Cmd(cmd) => cmd.write(out),
     }
@@ -220,7 +221,7 @@ fn parse_row(line: &[u8], names: &Names) -> Option<Line> {
     let mut time = None;
     for (at, name) in names.0.iter().enumerate() {
         let last = at + 1 == names.0.len();
-        let text = if last && name.kind() == Kind::Cmd {
+        let text = if last && name.kind().is_free() {
             // Free text begins after exactly one space, which the word before has taken.
             std::mem::take(&mut rest)
         } else {
@@ -251,7 +252,7 @@ fn parse_value(kind: Kind, text: &[u8]) -> Option<Value> {
     match kind {
         Kind::Count | Kind::Bytes | Kind::Ticks => plain()?.parse().ok().map(Value::Int),
         Kind::Seconds(digits) | Kind::Percent(digits) => parse_fixed(plain()?, digits).map(Value::Fixed),
-        Kind::Word | Kind::Time(_) => Some(Value::Word(escape::read_word(text)?.into())),
+        Kind::Word | Kind::Text | Kind::Time(_) => Some(Value::Word(escape::read_word(text)?.into())),
         Kind::Cmd => Cmd::parse(text).map(|cmd| Value::Cmd(cmd.into())),
     }
 }

@@ -189,6 +189,13 @@ impl Readers {
         state.outstanding == state.memory && state.answers.is_empty()
     }
 
+    /// Whether a thread that was given up still waits for this process.
+    #[must_use]
+    pub fn waits_for(&self, pid: u32) -> bool {
+        let is_it = |slot: &Slot| matches!(slot.busy, Some((Request::Process { pid: stuck, .. }, _)) if slot.given_up && stuck == pid);
+        self.shared.lock().slots.iter().any(is_it)
+    }
+
     /// Whether answers wait to be taken.
     #[must_use]
     pub fn has_answers(&self) -> bool {

@@ -1,4 +1,5 @@
-//! The streams that hear: `events` and `exits`, from the event sockets to what is handed to the journal.
+//! The streams without samples: `events` and `exits`, from the event sockets to what is handed to the journal, and `alerts`, of
+//! what the others find.
 //!
 //! It holds the threads that listen, the lifecycle that turns what they hear into changes of the table, and the rows between two
 //! flushes. The loop says when.
@@ -11,6 +12,7 @@ use super::facts::Reading;
 use super::life::Sources;
 use super::lifecycle::{Lifecycle, Telling};
 use super::obituary::{Obituary, Used};
+use super::samplers::alerts::{Alert, Alerts};
 use super::samplers::events::{self, Events};
 use super::samplers::exits::{self, Exits};
 use super::world::World;
@@ -22,6 +24,8 @@ use crate::record::schema::Columns;
 use crate::record::stream::Stream;
 use crate::source::clock::Wall;
 
+/// The streams it hands on.
+const STREAMS: [Stream; 3] = [Stream::Events, Stream::Exits, Stream::Alerts];
 /// Rows that a writer refused and that wait for it, of each stream.
 const KEPT: usize = 50_000;
 
@@ -34,7 +38,7 @@ pub struct Heard {
     pub notes: Vec<Note>,
 }
 
-/// The streams that hear.
+/// The streams without samples.
 #[derive(Debug)]
 pub struct Recorder {
     drain: Option<Drain>,
@@ -44,12 +48,13 @@ pub struct Recorder {
     lifecycle: Lifecycle,
     events: Events,
     exits: Exits,
+    alerts: Alerts,
     /// For the next flush of each stream.
     notes: Vec<Note>,
     /// What a writer refused, in order.
     refused: Vec<Flush>,
     /// Rows that found no room there.
-    dropped: [u64; 2],
+    dropped: [u64; STREAMS.len()],
     told: Totals,
     /// The next flush holds no row back.
     all: bool,
@@ -64,6 +69,7 @@ impl Recorder {
         deaf: Option<(&'static str, String)>,
         events: Option<events::Selection>,
         exits: Option<exits::Selection>,
+        alerts: Option<Columns>,
     ) -> Self {
         let (drain, capture) = sources.unzip();
         let lifecycle = Lifecycle::new(drain.as_ref().map(Drain::begun).unwrap_or_default());
@@ -74,9 +80,10 @@ impl Recorder {
             lifecycle,
             events: Events::new(events),
             exits: Exits::new(exits),
+            alerts: Alerts::new(alerts),
             notes: Vec::new(),
             refused: Vec::new(),
-            dropped: [0; 2],
+            dropped: [0; STREAMS.len()],
             told: Totals::default(),
             all: false,
             said_stuck: false,
@@ -89,10 +96,15 @@ impl Recorder {
         self.exits.select(exits);
     }
 
-    /// Whether any of the two streams is written.
+    /// Adds a row of stream `alerts`; it is written within a second.
+    pub fn alert(&mut self, alert: Alert) {
+        self.alerts.add(alert);
+    }
+
+    /// Whether any of the three streams is written.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.events.columns().is_some() || self.exits.columns().is_some()
+        self.events.columns().is_some() || self.exits.columns().is_some() || self.alerts.columns().is_some()
     }
 
     /// Says at the start what is missing.
@@ -140,7 +152,7 @@ impl Recorder {
         }
     }
 
-    /// A note for both streams.
+    /// A note for all of them.
     pub fn note(&mut self, notes: Vec<Note>) {
         self.notes.extend(notes);
     }
@@ -216,7 +228,7 @@ impl Recorder {
     /// Whether anything waits to be flushed.
     #[must_use]
     pub fn waits(&self) -> bool {
-        !self.events.is_empty() || !self.exits.is_empty() || !self.refused.is_empty() || self.lifecycle.waits()
+        !self.events.is_empty() || !self.exits.is_empty() || !self.alerts.is_empty() || !self.refused.is_empty() || self.lifecycle.waits()
     }
 
     /// What is to be handed on, with a tick where one is due.
@@ -224,6 +236,7 @@ impl Recorder {
         self.take_arguments(world);
         let mut telling = Telling { events: &mut self.events, exits: &mut self.exits };
         self.lifecycle.flush(world, &mut telling);
+        std::mem::take(&mut world.alerts).into_iter().for_each(|alert| self.alerts.add(alert));
         let mut flushes = std::mem::take(&mut self.refused);
         let notes = std::mem::take(&mut self.notes);
         let argvs = &self.lifecycle.argvs;
@@ -256,8 +269,13 @@ impl Recorder {
             let rows = self.exits.rows(argvs, &world.names, wall, all);
             flushes.push(flush(Stream::Exits, &columns, rows, exits_tick));
         }
+        if let Some(columns) = self.alerts.columns().cloned() {
+            let rows = self.alerts.rows(&world.names, wall);
+            let tick = tick.is_some().then(|| self.alerts.tick());
+            flushes.push(flush(Stream::Alerts, &columns, rows, tick));
+        }
         flushes.retain(|flush| !flush.rows.is_empty() || flush.tick.is_some() || !flush.notes.is_empty());
-        for (at, stream) in [Stream::Events, Stream::Exits].into_iter().enumerate() {
+        for (at, stream) in STREAMS.into_iter().enumerate() {
             if let Some(flush) = flushes.iter_mut().find(|flush| flush.stream == stream && self.dropped[at] > 0) {
                 flush.notes.push(Note::new(now, NoteKind::Gap).with("rows", self.dropped[at]).with("why", "queue"));
                 self.dropped[at] = 0;
@@ -269,7 +287,7 @@ impl Recorder {
 
     /// A writer that is behind did not take this: it is offered again, unless too much waits already.
     pub fn refused(&mut self, mut flush: Flush) {
-        let at = usize::from(flush.stream == Stream::Exits);
+        let at = STREAMS.iter().position(|stream| *stream == flush.stream).unwrap_or(0);
         let waiting: usize = self.refused.iter().filter(|refused| refused.stream == flush.stream).map(|refused| refused.rows.len()).sum();
         let many = self.refused.len() >= 64;
         if waiting + flush.rows.len() > KEPT || many {
@@ -296,7 +314,7 @@ impl Recorder {
         if self.drain.is_none() { self.lifecycle.totals.processes } else { None }
     }
 
-    /// What both streams state at each tick.
+    /// What `events` and `exits` state at each tick.
     fn fields(&self) -> Vec<(&'static str, String)> {
         let totals = self.lifecycle.totals;
         let hears = self.deaf.as_ref().is_none_or(|(what, _)| *what != "events");

@@ -55,6 +55,8 @@ pub struct Process {
     pub life: Life,
     /// What the pss sampler remembers of it.
     pub footprint: Option<Box<Footprint>>,
+    /// Since when it is told not to answer, CLOCK_MONOTONIC nanoseconds; 0 while it answers.
+    pub stuck_ns: u64,
 }
 
 impl Process {
@@ -80,6 +82,7 @@ impl Process {
             facts: Facts::default(),
             life: Life { tasks: u32::try_from(stat.num_threads).unwrap_or(u32::MAX), concerns_others: true, ..Life::default() },
             footprint: None,
+            stuck_ns: 0,
         }
     }
 

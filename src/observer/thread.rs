@@ -18,6 +18,7 @@ use super::world::World;
 use crate::record::alive::{Alive, Census};
 use crate::record::flush::Flush;
 use crate::record::sample::Sample;
+use crate::record::schema::Columns;
 use crate::record::scrub::Scrubber;
 use crate::record::wanted::FullWanted;
 use crate::source::procdir::Proc;
@@ -37,7 +38,9 @@ pub struct Orders {
     pub events: Option<events::Selection>,
     /// How obituaries are written; `None` while the stream is off.
     pub exits: Option<exits::Selection>,
-    /// How long rows of events and obituaries are collected.
+    /// The columns of stream `alerts`; `None` while it is off.
+    pub alerts: Option<Columns>,
+    /// How long rows of events, obituaries and alerts are collected.
     pub flush_every: Duration,
 }
 
@@ -125,7 +128,7 @@ impl Observer {
             let readers = Readers::start(Arc::clone(&proc), ready);
             let mut world = World::new(proc, readers, orders.scrubber.clone(), may_keep);
             world.hears = sources.is_some();
-            let recorder = Recorder::new(sources, deaf, orders.events.clone(), orders.exits.clone());
+            let recorder = Recorder::new(sources, deaf, orders.events.clone(), orders.exits.clone(), orders.alerts.clone());
             Loop::new(world, recorder, orders, inbox, for_thread, full_wanted, take).run(past);
         })?;
         Ok(Self { messages, beats, drain, thread: Some(thread) })

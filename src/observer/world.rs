@@ -12,6 +12,8 @@ use super::footprint::Seen;
 use super::life::Sources;
 use super::names::Names;
 use super::readers::{self, Answer, Readers, Request};
+use super::samplers::alerts::Alert;
+use super::stuck;
 use super::table::{Process, Table};
 use crate::record::cmd::Cmd;
 use crate::record::identity::Identity;
@@ -62,6 +64,8 @@ pub struct World {
     pub parents: FxHashSet<u32>,
     /// Processes whose end nobody told: a round found them gone.
     pub unseen: Vec<Box<Process>>,
+    /// What was found, for stream `alerts`.
+    pub alerts: Vec<Alert>,
     /// Stream `pss` is recorded: what follows is for it.
     pub weighs: bool,
     /// Executables of which a process was born or died since the pss sampler last planned: their processes share memory.
@@ -95,6 +99,7 @@ impl World {
             dead: VecDeque::new(),
             parents: FxHashSet::default(),
             unseen: Vec::new(),
+            alerts: Vec::new(),
             weighs: false,
             sharers: FxHashSet::default(),
             taken: Vec::new(),
@@ -116,6 +121,7 @@ impl World {
         if process.life.concerns_others {
             self.parents.insert(pid);
         }
+        stuck::ended(&process, &mut self.alerts);
         if self.weighs {
             let sharer = sharer(&process);
             self.other_sharers(sharer);
@@ -230,6 +236,10 @@ impl World {
         if let Some(Got { stat: Some(Ok((stat, comm))), .. }) = got.as_deref() {
             let known = self.table.get(pid).is_some_and(|process| process.is_known() && process.started_at(stat.start));
             if !known {
+                if let Some(process) = self.table.get_mut(pid).filter(|process| !process.is_known()) {
+                    // Found under its start, which nobody knew when it was told.
+                    stuck::answers(process, &mut self.alerts);
+                }
                 let shown = self.table.get(pid).filter(|process| !process.is_known()).map(|process| process.ps);
                 let mut process = Process::new(*stat, comm, None);
                 // Until now it was shown as a pid of which nothing could be had.
@@ -259,6 +269,10 @@ impl World {
             if process.late.is_empty() && self.said_late.is_none_or(|at| at.elapsed() > SAY_LATE_EVERY) {
                 self.said_late = Some(Instant::now());
                 tracing::warn!(target: "observer", "Process {} does not answer: reading it took more than a second. What could not be had is shown as ?, and it is asked again once it has run.", process.id);
+            }
+            // Where every reader waits, others are late whom nobody asked.
+            if self.readers.waits_for(pid) {
+                stuck::does_not_answer(process, &mut self.alerts);
             }
             process.late |= wants;
             mark_late(&mut process.facts, wants);
@@ -305,6 +319,10 @@ impl World {
         }
         if !wants.and(DETAILS).is_empty() {
             process.facts.details.get_or_insert_default().update(got.details);
+        }
+        // Another thread may have read what takes no lock, while one still waits.
+        if process.stuck_ns != 0 && !self.readers.waits_for(pid) {
+            stuck::answers(process, &mut self.alerts);
         }
         self.other_sharers(executes);
         self.names_of(pid, &mut requests);

@@ -56,6 +56,18 @@ pub fn write_word(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Appends free text, which runs to the end of a line: as a word, with its spaces as they stand.
+pub fn write_text(bytes: &[u8], out: &mut Vec<u8>) {
+    match bytes {
+        [] => out.extend_from_slice(b"''"),
+        [first, rest @ ..] if bytes == b"-" || bytes == b"?" || matches!(first, b'\'' | b'#') => {
+            write_hex(*first, out);
+            write(rest, Spaces::Keep, out);
+        }
+        _ => write(bytes, Spaces::Keep, out),
+    }
+}
+
 /// Restores the bytes of an escaped text; `None` where an escape is not one of ours.
 #[must_use]
 pub fn read(text: &[u8]) -> Option<Vec<u8>> {
@@ -79,7 +91,7 @@ pub fn read(text: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Restores one word written by [`write_word`].
+/// Restores what was written by [`write_word`] or [`write_text`].
 #[must_use]
 pub fn read_word(text: &[u8]) -> Option<Vec<u8>> {
     if text == b"''" { Some(Vec::new()) } else { read(text) }
@@ -131,6 +143,17 @@ mod tests {
             write_word(&bytes, &mut out);
             prop_assert!(std::str::from_utf8(&out).is_ok());
             prop_assert!(out.iter().all(|byte| *byte > b' ' && *byte != 0x7f));
+            prop_assert!(!matches!(out.as_slice(), b"-" | b"?" | b""));
+            prop_assert_eq!(read_word(&out), Some(bytes));
+        }
+
+        // read(write(b)) = b, and the text ends no line.
+        #[test]
+        fn texts_come_back(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let mut out = Vec::new();
+            write_text(&bytes, &mut out);
+            prop_assert!(std::str::from_utf8(&out).is_ok());
+            prop_assert!(out.iter().all(|byte| *byte >= b' ' && *byte != 0x7f));
             prop_assert!(!matches!(out.as_slice(), b"-" | b"?" | b""));
             prop_assert_eq!(read_word(&out), Some(bytes));
         }

@@ -5,6 +5,7 @@
 //! are columns described by the [`schema`], and the [`ledger`] says what was seen, left, missed,
 //! refused and spent.
 
+pub mod alert;
 pub mod alive;
 pub mod cmd;
 pub mod escape;

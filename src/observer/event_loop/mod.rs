@@ -202,6 +202,9 @@ impl Loop {
     /// What is due besides the samples: flushes, their ticks, bringing the table back in line.
     fn keep_time(&mut self) {
         let now = Instant::now();
+        if self.flush_due.is_none() && (self.recorder.waits() || !self.world.alerts.is_empty()) {
+            self.flush_due = Some(now + self.orders.flush_every);
+        }
         if let Some(made) = self.weighing.advance(&mut self.world, now) {
             self.offer(Stream::Pss, made);
         }

@@ -1,5 +1,6 @@
 //! The samplers: each makes the rows of its stream from the one table.
 
+pub mod alerts;
 pub mod events;
 pub mod exits;
 pub mod measure;

@@ -3,6 +3,7 @@
 //! The journal's header and codecs, `-o` and `--sort`, JSON, the config check and the manual all come
 //! from here. A new column is one entry in its stream's list and the code that measures it.
 
+mod alerts;
 mod events;
 mod exits;
 mod ps;
@@ -33,6 +34,8 @@ pub enum Kind {
     Word,
     /// A command line; the last column, free text.
     Cmd,
+    /// Sentences; the last column, free text.
+    Text,
 }
 
 impl Kind {
@@ -51,6 +54,12 @@ impl Kind {
         matches!(self, Self::Count | Self::Bytes | Self::Ticks | Self::Seconds(_) | Self::Percent(_))
     }
 
+    /// Free text follows exactly one space and runs to the end of the line.
+    #[must_use]
+    pub const fn is_free(self) -> bool {
+        matches!(self, Self::Cmd | Self::Text)
+    }
+
     /// The unit as the manual names it.
     #[must_use]
     pub const fn unit(self) -> &'static str {
@@ -61,7 +70,7 @@ impl Kind {
             Self::Ticks => "ticks since boot",
             Self::Seconds(_) => "seconds",
             Self::Percent(_) => "per cent",
-            Self::Word | Self::Cmd => "text",
+            Self::Word | Self::Cmd | Self::Text => "text",
         }
     }
 }
@@ -142,6 +151,7 @@ pub const fn columns(stream: Stream) -> &'static [Column] {
         Stream::Pss => pss::COLUMNS,
         Stream::Events => events::COLUMNS,
         Stream::Exits => exits::COLUMNS,
+        Stream::Alerts => alerts::COLUMNS,
         _ => &[],
     }
 }
@@ -215,7 +225,7 @@ impl Columns {
         list.extend(named.0.iter().copied());
         list.sort_by_key(|column| match column.kind {
             Kind::Time(_) if column.name == "time" => 0,
-            Kind::Cmd => 2,
+            kind if kind.is_free() => 2,
             _ => 1,
         });
         Ok(Self(list.into()))
@@ -234,7 +244,7 @@ impl Columns {
                 list.push(column);
             }
         }
-        list.sort_by_key(|column| column.kind == Kind::Cmd);
+        list.sort_by_key(|column| column.kind.is_free());
         Ok(Self(list.into()))
     }
 
@@ -402,6 +412,12 @@ mod tests {
             "time pid start ppid pstart pcomm user program unit lives how code signal raw lifetime_s user_s sys_s cpu_s max_rss \
              read_bytes write_bytes min_flt maj_flt nvcsw nivcsw sources cmd"
         );
+    }
+
+    #[test]
+    fn the_columns_of_alerts_are_those_of_the_contract() {
+        assert_eq!(Columns::standard(Stream::Alerts).names(), "time kind level program user pid start value limit text");
+        assert_eq!(Columns::for_journal(Stream::Alerts, &["text", "uid"]).unwrap().names(), "time pid start uid text");
     }
 
     #[test]
