@@ -42,11 +42,12 @@ fn no_growth(path: &Path) {
     });
 }
 
-/// The journal is whole but for the gaps that it notes itself, so many; the tool says so too.
+/// The journal is whole but for the gaps that it notes itself, so many in stream ps; the tool says so too. Alerts, which are always
+/// recorded, may or may not have had a tick meanwhile.
 fn assert_whole_but_for_noted_gaps(place: &Place, gaps: usize) {
     let report = place.verify();
     assert!(report.samples > 0, "{report:#?}");
-    assert_eq!(report.damage.len(), gaps, "{report:#?}");
+    assert_eq!(report.damage.iter().filter(|finding| finding.file.starts_with("ps")).count(), gaps, "{report:#?}");
     assert!(
         report.damage.iter().all(|finding| finding.what.contains("as the recorder noted: full disk samples=")),
         "{report:#?}"

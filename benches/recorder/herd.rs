@@ -7,6 +7,7 @@
 
 use std::hint::black_box;
 use std::io::{PipeReader, PipeWriter, Read};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -29,6 +30,8 @@ pub(crate) enum Kind {
     Ticking { ms: u64 },
     /// Each `period_ms` burns `us` of CPU and changes its resident memory, so that it is worth a row in every sample.
     Burning { us: u64, period_ms: u64 },
+    /// Has so many descriptors open, and of TCP connections both ends; wakes each `ms`, never where that is 0.
+    Holding { fds: u64, connections: u64, ms: u64 },
 }
 
 /// Processes of one kind. Dropping it ends them.
@@ -130,6 +133,9 @@ impl Kind {
             Kind::Idle => vec!["--be-idle".to_owned()],
             Kind::Ticking { ms } => vec!["--be-ticking".to_owned(), ms.to_string()],
             Kind::Burning { us, period_ms } => vec!["--be-burning".to_owned(), us.to_string(), period_ms.to_string()],
+            Kind::Holding { fds, connections, ms } => {
+                vec!["--be-holding".to_owned(), fds.to_string(), connections.to_string(), ms.to_string()]
+            }
         }
     }
 
@@ -139,6 +145,7 @@ impl Kind {
             Some("--be-idle") => Some(Kind::Idle),
             Some("--be-ticking") => Some(Kind::Ticking { ms: number(args, 1)? }),
             Some("--be-burning") => Some(Kind::Burning { us: number(args, 1)?, period_ms: number(args, 2)? }),
+            Some("--be-holding") => Some(Kind::Holding { fds: number(args, 1)?, connections: number(args, 2)?, ms: number(args, 3)? }),
             _ => None,
         })
     }
@@ -163,7 +170,31 @@ impl Kind {
                     sleep(period);
                 }
             }
+            Kind::Holding { fds, connections, ms } => hold(fds, connections, Duration::from_millis(ms)),
             Kind::Burning { us, period_ms } => burn(Duration::from_micros(us), Duration::from_millis(period_ms)),
+        }
+    }
+}
+
+fn hold(fds: u64, connections: u64, period: Duration) {
+    let Ok(listener) = TcpListener::bind("127.0.0.1:0") else { return };
+    let Ok(address) = listener.local_addr() else { return };
+    let mut ends = Vec::new();
+    for _ in 0..connections {
+        let (Ok(one), Ok((other, _))) = (TcpStream::connect(address), listener.accept()) else { return };
+        ends.extend([one, other]);
+    }
+    drop(listener);
+    // Three it was born with.
+    let files = fds.saturating_sub(ends.len() as u64 + 3);
+    let Ok(files) = (0..files).map(|_| std::fs::File::open("/dev/null")).collect::<Result<Vec<_>, _>>() else { return };
+    if period.is_zero() {
+        let _ = std::io::stdin().read(&mut [0]);
+    } else {
+        sleep(stagger(period));
+        loop {
+            sleep(period);
+            black_box((&ends, &files));
         }
     }
 }

@@ -24,13 +24,14 @@ pub(crate) struct Tick {
     pub(crate) bytes: u64,
 }
 
-/// The ticks of stream `ps` in a log directory, over segments, in order.
-pub(crate) fn ticks(log_dir: &Path) -> Result<Vec<Tick>> {
+/// The ticks of a stream in a log directory, over segments, in order.
+pub(crate) fn ticks(log_dir: &Path, stream: &str) -> Result<Vec<Tick>> {
     let mut ticks = Vec::new();
     for entry in fs::read_dir(log_dir).with_context(|| log_dir.display().to_string())? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if (name == "ps.log" || name.starts_with("ps-")) && name.ends_with(".log") {
+        let rest = name.strip_prefix(stream).and_then(|rest| rest.strip_suffix(".log"));
+        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-')) {
             // Read while psmond writes: the last line may be half, and is then no tick yet.
             parse(&fs::read(&path)?, &mut ticks).with_context(|| path.display().to_string())?;
         }

@@ -12,6 +12,7 @@ mod parts;
 mod psmond;
 mod rivals;
 mod table;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,6 +68,8 @@ enum Part {
     Bytes,
     /// A herd that all ran since the last tick
     Ticking,
+    /// Stream usage: a third of the herd with descriptors and sockets, idle, and all of it active
+    Usage,
 }
 
 /// What every part needs.
@@ -144,6 +147,7 @@ fn measure(options: &Options) -> Result<Table> {
             Part::Wakeups => bench.wakeups(&mut table),
             Part::Bytes => bench.bytes(&mut table),
             Part::Ticking => bench.ticking(&mut table),
+            Part::Usage => bench.usage(&mut table),
         }
         .with_context(|| format!("part {part:?}"))?;
     }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::herd::{Herd, Kind};
 use crate::journal::{Tick, lost, median};
-use crate::psmond::{Psmond, Setup};
+use crate::psmond::{Psmond, Setup, Stream};
 use crate::rivals::{self, Reading};
 use crate::table::{Table, Target};
 use crate::{Bench, pause, say};
@@ -43,8 +43,8 @@ impl Run {
 }
 
 impl Bench {
-    fn setup(&self) -> Setup<'_> {
-        Setup { exe: &self.exe, interval_s: 1, full_every: FULL_EVERY.0, all_streams: self.all_streams }
+    pub(crate) fn setup(&self) -> Setup<'_> {
+        Setup { exe: &self.exe, interval_s: 1, full_every: FULL_EVERY.0, all_streams: self.all_streams, stream: Stream::Ps }
     }
 
     fn run(&self, herds: &mut [&mut Herd], length: Duration, trace: bool) -> Result<Run> {
@@ -214,8 +214,13 @@ fn remembered(table: &mut Table, name: &str, run: &Run, limit_mb: f64) {
 }
 
 fn completeness(table: &mut Table, name: &str, run: &Run) {
-    table.add(format!("{name}: samples lost"), lost(&run.ticks, 1.0) as f64).target(Target::AtMost(0.0));
-    let late = run.ticks.iter().filter(|tick| tick.late_ms >= LATE_MS).count();
-    let worst = run.ticks.iter().map(|tick| tick.late_ms).max().unwrap_or(0);
+    complete(table, name, &run.ticks);
+}
+
+/// No sample is missing, and few are late.
+pub(crate) fn complete(table: &mut Table, name: &str, ticks: &[Tick]) {
+    table.add(format!("{name}: samples lost"), lost(ticks, 1.0) as f64).target(Target::AtMost(0.0));
+    let late = ticks.iter().filter(|tick| tick.late_ms >= LATE_MS).count();
+    let worst = ticks.iter().map(|tick| tick.late_ms).max().unwrap_or(0);
     table.add(format!("{name}: ticks late by {LATE_MS} ms or more"), late as f64).note(format!("the latest by {worst} ms"));
 }

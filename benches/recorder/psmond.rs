@@ -29,6 +29,24 @@ pub(crate) struct Setup<'a> {
     pub(crate) interval_s: u32,
     pub(crate) full_every: &'a str,
     pub(crate) all_streams: bool,
+    /// What is recorded and measured.
+    pub(crate) stream: Stream,
+}
+
+/// The stream that is measured; the others are off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Ps,
+    Usage,
+}
+
+impl Stream {
+    fn name(self) -> &'static str {
+        match self {
+            Stream::Ps => "ps",
+            Stream::Usage => "usage",
+        }
+    }
 }
 
 /// A psmond that runs. Dropping it kills it.
@@ -36,6 +54,7 @@ pub(crate) struct Setup<'a> {
 pub(crate) struct Psmond<'a> {
     meter: &'a Meter,
     interval: Duration,
+    stream: Stream,
     child: Child,
     dir: TempDir,
 }
@@ -83,14 +102,19 @@ impl<'a> Psmond<'a> {
         let log_dir = dir.path().join("log");
         fs::create_dir(&log_dir)?;
         let Setup { interval_s, full_every, .. } = setup;
-        let config = format!(
-            "log_dir = {log_dir:?}\n[ps]\ninterval = \"{interval_s}s\"\nchanges = true\nfull_every = \"{full_every}\"\n{}",
-            if setup.all_streams { "" } else { OTHERS_OFF }
-        );
+        let keys = format!("interval = \"{interval_s}s\"\nchanges = true\nfull_every = \"{full_every}\"\n");
+        let config = match setup.stream {
+            Stream::Ps => format!("[ps]\n{keys}{}", if setup.all_streams { "" } else { OTHERS_OFF }),
+            Stream::Usage => {
+                let usage = format!("[usage]\n{keys}");
+                format!("[ps]\nenabled = false\n{}", OTHERS_OFF.replace("[usage]\nenabled = false\n", &usage))
+            }
+        };
+        let config = format!("log_dir = {log_dir:?}\n{config}");
         let file = dir.path().join("psmond.toml");
         fs::write(&file, config)?;
         let mut command = meter.command(setup.exe)?;
-        command.arg("-c").arg(&file).arg("-l").arg(&log_dir).args(["-i", &interval_s.to_string()]);
+        command.arg("-c").arg(&file).arg("-l").arg(&log_dir);
         for (name, _) in std::env::vars_os() {
             // A watchdog or a setting of whoever runs the benchmark would be measured too.
             let name = name.to_string_lossy().into_owned();
@@ -100,7 +124,7 @@ impl<'a> Psmond<'a> {
         }
         let stderr = fs::File::create(dir.path().join("stderr"))?;
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn()?;
-        let mut psmond = Psmond { meter, interval: Duration::from_secs(interval_s.into()), child, dir };
+        let mut psmond = Psmond { meter, stream: setup.stream, interval: Duration::from_secs(interval_s.into()), child, dir };
         let begin = Instant::now();
         while psmond.ticks()?.is_empty() {
             psmond.check_alive()?;
@@ -113,7 +137,7 @@ impl<'a> Psmond<'a> {
     }
 
     pub(crate) fn ticks(&self) -> Result<Vec<Tick>> {
-        journal::ticks(&self.dir.path().join("log"))
+        journal::ticks(&self.dir.path().join("log"), self.stream.name())
     }
 
     /// CPU over about `length`, from the middle between two ticks to the middle between two others: no tick is cut.

@@ -17,7 +17,7 @@
 //! * [`touched`]: whose row may have changed since a stream's sample before.
 //! * [`usage`]: what is remembered of what a process uses, and how it is read; [`accounts`]: what programs used, the dead included;
 //!   [`metering`]: streams `usage` and `usage_process`, from a tick to its samples.
-//! * [`stuck`]: who does not answer, said once, and that it is over.
+//! * `stuck`: who does not answer, said once, and that it is over.
 //! * [`survey`]: one look at the memory of everyone, without a table.
 //! * [`samplers`]: rows from the table.
 //! * [`thread`]: the observer as others hold it; `event_loop`: what runs all of it, on a thread of its own.

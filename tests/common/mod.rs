@@ -97,7 +97,7 @@ impl Place {
         place
     }
 
-    /// The same with stream `ps` alone: for tests that count what stands in one file, or fill a disk with it.
+    /// The same with stream `ps` alone, but for alerts, which cannot be switched off: for tests that count what stands in one file, or fill a disk with it.
     pub fn of_ps(config: &str) -> Self {
         let (top, ps) = config.split_once("ps:").unwrap_or((config, ""));
         Self::new(&format!(
