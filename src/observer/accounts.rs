@@ -142,6 +142,8 @@ pub struct Standing {
     pub cpu_ns: u64,
     /// How many had come and gone.
     pub activity: (u64, u64),
+    /// Fewer lived than are expected, and that was told.
+    pub absent: bool,
 }
 
 /// All accounts.
@@ -395,7 +397,7 @@ impl Account {
             members: 0,
             expect: None,
             emptied: 0,
-            shown: Standing { visible: false, cpu_ns: 0, activity: (0, 0) },
+            shown: Standing { visible: false, cpu_ns: 0, activity: (0, 0), absent: false },
         }
     }
 }

@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 
+use super::alerts::Alert;
 use super::measure::{Context, per_cent_tenths};
 use super::ps::Rows;
-use crate::observer::accounts::{self, Spent, Standing};
+use crate::observer::accounts::{self, Account, Spent, Standing};
 use crate::observer::facts::Reading;
 use crate::observer::table::Process;
 use crate::observer::world::World;
+use crate::record::alert::{AlertKind, Level};
 use crate::record::identity::Id;
 use crate::record::ledger::Why;
 use crate::record::sample::{Counts, Left, Row};
@@ -210,7 +212,7 @@ impl UsageSampler {
         let mut made = Rows::default();
         let now_ns = clock::monotonic_ns();
         let last_ns = std::mem::replace(&mut self.last_ns[0], world.this_round_ns);
-        let World { table, accounts, names, terminals, machine, swap, this_round_ns, .. } = world;
+        let World { table, accounts, names, terminals, machine, swap, this_round_ns, alerts, .. } = world;
         let context = Context::new(names, terminals, machine, *swap);
         let mut all: Vec<Figures> = std::iter::repeat_with(Figures::default).take(accounts.len()).collect();
         for process in table.iter() {
@@ -228,6 +230,7 @@ impl UsageSampler {
             account.shown = Standing { activity, ..shown };
             let is_there = figures.states.iter().any(|count| *count > 0) || account.expect.is_some() || shown.activity != activity;
             account.shown.visible = is_there;
+            alerts.extend(absence(account, figures.procs));
             if !is_there {
                 if shown.visible {
                     made.left.push(Left { id: Id::Program(Arc::clone(&account.name)), why });
@@ -305,6 +308,29 @@ impl UsageSampler {
         made.counts = counts;
         made
     }
+}
+
+/// Whether fewer live than are expected, where that is news.
+fn absence(account: &mut Account, procs: u64) -> Option<Alert> {
+    let lacks = account.expect.filter(|expect| procs < u64::from(*expect));
+    if lacks.is_some() == account.shown.absent {
+        return None;
+    }
+    account.shown.absent = lacks.is_some();
+    let name = String::from_utf8_lossy(&account.name);
+    let (level, what) = match (lacks, account.expect) {
+        (Some(1), _) => (Level::Warn, format!("Program {name} is not there: one process is expected.")),
+        (Some(expect), _) => (Level::Warn, format!("Program {name} has {procs} processes, {expect} are expected.")),
+        (None, Some(expect)) => (Level::Ok, format!("Program {name} is there: {procs} of {expect} expected processes.")),
+        (None, None) => (Level::Ok, format!("Program {name} is not expected any more.")),
+    };
+    let limit = account.expect.map(u64::from);
+    Some(Alert {
+        program: Some(Arc::clone(&account.name)),
+        value: Some(procs),
+        limit,
+        ..Alert::new(AlertKind::Absent, level, what.into_bytes())
+    })
 }
 
 /// Whether a process is one of the streams': the kernel's own threads use nothing of their own.
