@@ -162,6 +162,8 @@ impl Feed for LiveUsage {
             self.look.round()?;
             self.metering.begin(&mut self.look.world, true);
             self.read(true);
+            // What they used since their birth is no use of the first interval.
+            Metering::begin_interval(&mut self.look.world);
         }
         self.look.wait(self.interval);
         self.look.round()?;

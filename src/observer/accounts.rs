@@ -97,6 +97,8 @@ pub struct Membership {
     also: Box<[Place]>,
     /// What was counted for them.
     counted: Spent,
+    /// Where it counted when it ended, as long as it waits to be reaped.
+    grave: Option<Place>,
     /// What it had used before the accounts were begun is not theirs, and is still to be read.
     base_due: bool,
 }
@@ -105,6 +107,12 @@ impl Membership {
     /// Where it counts.
     pub fn places(&self) -> impl Iterator<Item = Place> {
         self.program.into_iter().chain(self.also.iter().copied())
+    }
+
+    /// Where it counted when it ended.
+    #[must_use]
+    pub const fn grave(&self) -> Option<Place> {
+        self.grave
     }
 }
 
@@ -210,6 +218,11 @@ impl Accounts {
         places
     }
 
+    /// The next interval of every program begins now.
+    pub fn begin_interval(&mut self) {
+        self.accounts.iter_mut().for_each(|account| account.shown.cpu_ns = account.spent.cpu_ns);
+    }
+
     /// The account of a place.
     pub fn get_mut(&mut self, place: Place) -> Option<&mut Account> {
         self.accounts.get_mut(place.0)
@@ -270,6 +283,7 @@ impl Accounts {
             process.membership.counted = Spent { cpu_ns: counted.cpu_ns, min_flt: counted.min_flt, maj_flt: counted.maj_flt, ..last };
         }
         self.settle(process);
+        process.membership.grave = process.membership.program;
         self.leave(process);
     }
 
@@ -361,6 +375,7 @@ impl Accounts {
         };
         let oldest = self.accounts.iter().enumerate().filter(empty).min_by_key(|(_, account)| account.emptied).map(|(at, _)| at);
         let Some(at) = oldest else { return other };
+        // Whoever lies in it yet, unreaped, is shown with those that come: that its program was another nobody misses.
         let old = std::mem::replace(&mut self.accounts[at], Account::new(Arc::clone(name)));
         self.names.remove(&old.name);
         self.names.insert(Arc::clone(name), Place(at));

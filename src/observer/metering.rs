@@ -84,6 +84,11 @@ impl Metering {
         sampler.begin(world);
     }
 
+    /// The first interval begins now, whatever was counted before.
+    pub fn begin_interval(world: &mut World) {
+        world.accounts.begin_interval();
+    }
+
     /// Whether any of the two is recorded.
     #[must_use]
     pub const fn is_on(&self) -> bool {

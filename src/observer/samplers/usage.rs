@@ -23,6 +23,8 @@ use crate::source::clock;
 
 /// The states of proc_pid_stat(5), those that do not wait for anything first.
 const STATES: [u8; 9] = *b"RSDZTtIXx";
+/// The place of Z among them.
+const ZOMBIE: usize = 3;
 
 /// What is recorded of programs and processes.
 #[derive(Clone, Debug, PartialEq)]
@@ -200,7 +202,8 @@ impl UsageSampler {
     /// Counts what everyone used since it was last counted. Goes before the rows.
     pub fn count(&self, world: &mut World) {
         let World { table, accounts, .. } = world;
-        for process in table.iter_mut_from(0) {
+        // Whom nobody has looked at yet may still become another program: his turn comes with the next sample, or his end.
+        for process in table.iter_mut_from(0).filter(|process| process.is_read()) {
             accounts.count(process);
         }
     }
@@ -220,6 +223,9 @@ impl UsageSampler {
                 if let Some(figures) = all.get_mut(place.index()) {
                     figures.add(process, machine.page, now_ns);
                 }
+            }
+            if let Some(figures) = process.membership.grave().and_then(|place| all.get_mut(place.index())) {
+                figures.states[ZOMBIE] += 1;
             }
         }
         let why = if std::mem::take(&mut self.reclassified) { Why::Rules } else { Why::Empty };
