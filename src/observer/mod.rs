@@ -15,6 +15,7 @@
 //! * [`footprint`]: what is remembered of a process's memory, and whether to read it again; [`pass`]: the readings of a tick, spread
 //!   over a window; [`weighing`]: stream `pss`, from its ticks to its samples.
 //! * [`touched`]: whose row may have changed since a stream's sample before.
+//! * [`sockets`]: which sockets processes hold, and what they are.
 //! * [`survey`]: one look at the memory of everyone, without a table.
 //! * [`samplers`]: rows from the table.
 //! * [`thread`]: the observer as others hold it; `event_loop`: what runs all of it, on a thread of its own.
@@ -41,6 +42,7 @@ pub mod round;
 pub mod samplers;
 pub mod schedule;
 pub mod shown;
+pub mod sockets;
 pub mod survey;
 pub mod table;
 pub mod thread;

@@ -8,6 +8,7 @@ use super::facts::{Facts, Reading, Wants};
 use super::footprint::Footprint;
 use super::life::Life;
 use super::shown::Shown;
+use super::sockets::Held;
 use crate::record::identity::Identity;
 use crate::source::procdir::{Proc, read_at_start};
 use crate::source::stat::{self, Stat};
@@ -55,6 +56,9 @@ pub struct Process {
     pub life: Life,
     /// What the pss sampler remembers of it.
     pub footprint: Option<Box<Footprint>>,
+    /// The sockets it held at the last listing of its descriptors; `None` until it was asked for one. Boxed: 8 bytes for all whom
+    /// nobody asks.
+    pub held: Option<Box<Reading<Held>>>,
 }
 
 impl Process {
@@ -80,6 +84,7 @@ impl Process {
             facts: Facts::default(),
             life: Life { tasks: u32::try_from(stat.num_threads).unwrap_or(u32::MAX), concerns_others: true, ..Life::default() },
             footprint: None,
+            held: None,
         }
     }
 
