@@ -7,6 +7,7 @@ use super::life::Base;
 use crate::record::cmd::Cmd;
 use crate::source::ReadError;
 use crate::source::io::Io;
+use crate::source::limits::Soft;
 use crate::source::smaps::Taken;
 use crate::source::stat::Stat;
 use crate::source::status::Status;
@@ -49,7 +50,7 @@ impl<T> Reading<T> {
 
 /// A set of things to read of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Wants(u16);
+pub struct Wants(u32);
 
 impl Wants {
     /// Nothing.
@@ -85,6 +86,11 @@ impl Wants {
     pub const MEMORY: Self = Self(1 << 13);
     /// `comm`.
     pub const COMM: Self = Self(1 << 14);
+
+    /// `limits`: with the radar, at first sight, when a service may have set its own, and at full samples.
+    pub const LIMITS: Self = Self(1 << 20);
+    /// The number of its mappings: takes its mmap_lock, so only where it could be near the most there may be.
+    pub const MAPS: Self = Self(1 << 21);
 
     /// What every process is asked at first sight.
     pub const FIRST: Self = Self(Self::CMD.0 | Self::EXE.0 | Self::CGROUP.0 | Self::OWNER.0);
@@ -149,6 +155,12 @@ pub struct Got {
     pub exe: Option<Result<Vec<u8>, ReadError>>,
     /// Path of the control group.
     pub cgroup: Option<Result<Vec<u8>, ReadError>>,
+    /// What its file says of all hierarchies.
+    pub cgroup_text: Option<Vec<u8>>,
+    /// Its soft limits.
+    pub limits: Option<Result<Soft, ReadError>>,
+    /// Its mappings.
+    pub maps: Option<Result<u64, ReadError>>,
     /// The effective user.
     pub owner: Option<Result<u32, ReadError>>,
     /// What its ended tasks had used.

@@ -14,6 +14,7 @@
 //! * [`schedule`]: when a tick is due; [`beat`]: the ticks of one stream, and which of them are full.
 //! * [`footprint`]: what is remembered of a process's memory, and whether to read it again; [`pass`]: the readings of a tick, spread
 //!   over a window; [`weighing`]: stream `pss`, from its ticks to its samples.
+//! * [`radar`]: how near processes are to their limits; [`cgroups`]: those of their control groups; [`crossings`]: who comes near.
 //! * [`touched`]: whose row may have changed since a stream's sample before.
 //! * `stuck`: who does not answer, said once, and that it is over.
 //! * [`survey`]: one look at the memory of everyone, without a table.
@@ -26,6 +27,8 @@
 pub mod argvs;
 pub mod beat;
 pub mod capture;
+pub mod cgroups;
+pub mod crossings;
 pub mod drain;
 mod event_loop;
 pub mod facts;
@@ -35,6 +38,7 @@ pub mod lifecycle;
 pub mod names;
 pub mod obituary;
 pub mod pass;
+pub mod radar;
 pub mod readers;
 pub mod recorder;
 pub mod records;

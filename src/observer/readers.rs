@@ -11,11 +11,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::cgroups::{Found, Group};
 use super::facts::{Counters, Details, Got, NAMESPACES, Reading, Wants};
 use super::life::Base;
+use crate::source::cgroup_limits::Hierarchies;
 use crate::source::procdir::{Proc, ProcessDir, read_at_start};
 use crate::source::smaps::{self, Taken};
-use crate::source::{ReadError, cgroup, cmdline, io, signed, stat, statm, status, users};
+use crate::source::{ReadError, cgroup, cmdline, io, limits, signed, stat, statm, status, users};
 
 /// How long one read may take.
 pub const DEADLINE: Duration = Duration::from_secs(1);
@@ -40,6 +42,8 @@ pub enum Request {
     User(u32),
     /// The name of a group.
     Group(u32),
+    /// The control groups that [`Readers::ask_cgroups`] was given.
+    Cgroups,
 }
 
 /// What became of a request.
@@ -60,6 +64,8 @@ pub enum Answer {
     User(u32, Option<Vec<u8>>),
     /// The name of a group; likewise.
     Group(u32, Option<Vec<u8>>),
+    /// What control groups have and may have; none of them where that could not be had in time.
+    Cgroups(Vec<Found>),
 }
 
 impl Answer {
@@ -68,6 +74,7 @@ impl Answer {
             Request::Process { pid, start, wants } => Self::Process { pid, start, wants, got: None },
             Request::User(uid) => Self::User(uid, None),
             Request::Group(gid) => Self::Group(gid, None),
+            Request::Cgroups => Self::Cgroups(Vec::new()),
         }
     }
 }
@@ -87,6 +94,8 @@ struct State {
     outstanding: usize,
     /// Of them those for memory, for which nobody but its own stream waits.
     memory: usize,
+    /// Control groups to be read, and where they are mounted.
+    cgroups: Option<(Arc<Hierarchies>, Vec<Group>)>,
     threads_started: u64,
     stop: bool,
 }
@@ -153,6 +162,9 @@ impl Readers {
             state.memory += memory;
             let waits = |slot: &Slot| slot.given_up && slot.busy.is_some_and(|(stuck, _)| same_target(stuck, request));
             if state.slots.iter().any(waits) || working(&state) == 0 {
+                if request == Request::Cgroups {
+                    state.cgroups = None;
+                }
                 state.answers.push(Answer::late(request));
                 state.outstanding -= 1;
                 state.memory -= memory;
@@ -166,6 +178,18 @@ impl Readers {
             0 => {}
             1 => self.shared.work.notify_one(),
             _ => self.shared.work.notify_all(),
+        }
+    }
+
+    /// Asks for what control groups have and may have, all in one answer.
+    pub fn ask_cgroups(&self, hierarchies: Arc<Hierarchies>, groups: Vec<Group>) {
+        if groups.is_empty() {
+            return;
+        }
+        // Those of the tick before, if nobody came to them yet, are in these.
+        let waits = self.shared.lock().cgroups.replace((hierarchies, groups)).is_some();
+        if !waits {
+            self.ask([Request::Cgroups]);
         }
     }
 
@@ -229,6 +253,7 @@ impl Readers {
         if working(&state) == 0 {
             // Every thread waits for a target of its own: what is left is told to be late, now.
             let rest: Vec<_> = state.queue.drain(..).collect();
+            state.cgroups = None;
             state.outstanding -= rest.len();
             state.memory -= rest.iter().filter(|request| is_memory(request)).count();
             state.answers.extend(rest.into_iter().map(Answer::late));
@@ -265,6 +290,7 @@ const fn same_target(one: Request, other: Request) -> bool {
         (Request::Process { pid: one, .. }, Request::Process { pid: other, .. })
         | (Request::User(one), Request::User(other))
         | (Request::Group(one), Request::Group(other)) => one == other,
+        (Request::Cgroups, Request::Cgroups) => true,
         _ => false,
     }
 }
@@ -292,8 +318,9 @@ fn work(shared: &Arc<Shared>, number: u64) {
         if let Some(slot) = state.slots.iter_mut().find(|slot| slot.number == number) {
             slot.busy = Some((request, Instant::now()));
         }
+        let cgroups = if request == Request::Cgroups { state.cgroups.take() } else { None };
         drop(state);
-        let answer = answer(&shared.proc, request);
+        let answer = cgroups.map_or_else(|| answer(&shared.proc, request), read_cgroups);
         state = shared.lock();
         let given_up = state.slots.iter().any(|slot| slot.number == number && slot.given_up);
         if given_up {
@@ -338,7 +365,16 @@ fn answer(proc: &Proc, request: Request) -> Answer {
         Request::Process { pid, start, wants } => Answer::Process { pid, start, wants, got: Some(Box::new(read(proc, pid, start, wants))) },
         Request::User(uid) => Answer::User(uid, users::user_name(uid)),
         Request::Group(gid) => Answer::Group(gid, users::group_name(gid)),
+        Request::Cgroups => Answer::late(request),
     }
+}
+
+fn read_cgroups((hierarchies, groups): (Arc<Hierarchies>, Vec<Group>)) -> Answer {
+    let read = |group: Group| {
+        let found = hierarchies.read(group.0, &group.1);
+        (group, found)
+    };
+    Answer::Cgroups(groups.into_iter().map(read).collect())
 }
 
 /// Reads what is wanted of one process, all of it through one directory descriptor, so that it is of one process.
@@ -384,6 +420,7 @@ fn read(proc: &Proc, pid: u32, start: Option<u64>, wants: Wants) -> Got {
             *place = Reading::from_read(dir.link(&format!("ns/{name}")).map(|link| inode(&link)));
         }
     }
+    let cgroup = want(Wants::CGROUP).then(|| dir.read("cgroup"));
     let memory = want(Wants::MEMORY).then(|| Taken { memory: smaps::read(&dir), cpu: Duration::ZERO, took: Duration::ZERO });
     // Whoever has no memory is a kernel thread, a zombie or gone: that only his stat tells, and with it the name.
     let has_none = memory.is_some_and(|taken| taken.memory == Err(ReadError::Vanished));
@@ -394,8 +431,12 @@ fn read(proc: &Proc, pid: u32, start: Option<u64>, wants: Wants) -> Got {
         stat: stat.filter(|_| wants.has(Wants::STAT)),
         cmd: want(Wants::CMD).then(|| dir.open("cmdline").and_then(|fd: OwnedFd| cmdline::read(&fd))),
         exe: want(Wants::EXE).then(|| dir.link("exe")),
-        cgroup: want(Wants::CGROUP)
-            .then(|| dir.read("cgroup").and_then(|text| cgroup::parse(&text).map(<[u8]>::to_vec).ok_or(ReadError::Vanished))),
+        cgroup: cgroup.as_ref().map(|text| {
+            text.as_ref().map_err(|error| *error).and_then(|text| cgroup::parse(text).map(<[u8]>::to_vec).ok_or(ReadError::Vanished))
+        }),
+        cgroup_text: cgroup.and_then(Result::ok),
+        limits: want(Wants::LIMITS).then(|| dir.read("limits").and_then(|text| limits::parse(&text).ok_or(ReadError::Vanished))),
+        maps: want(Wants::MAPS).then(|| dir.open("maps").and_then(|fd| limits::mappings(&fd))),
         owner: want(Wants::OWNER).then(|| dir.owner()),
         details,
     }
@@ -486,6 +527,9 @@ fn all_failed(wants: Wants, error: ReadError) -> Got {
         owner: wants.has(Wants::OWNER).then_some(Err(error)),
         comm: wants.has(Wants::COMM).then_some(Err(error)),
         memory: wants.has(Wants::MEMORY).then_some(Taken { memory: Err(error), cpu: Duration::ZERO, took: Duration::ZERO }),
+        cgroup_text: None,
+        limits: wants.has(Wants::LIMITS).then_some(Err(error)),
+        maps: wants.has(Wants::MAPS).then_some(Err(error)),
         base: None,
         details: Details::default(),
     }

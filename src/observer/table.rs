@@ -1,12 +1,14 @@
 //! The one table of live processes.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::facts::{Facts, Reading, Wants};
 use super::footprint::Footprint;
 use super::life::Life;
+use super::radar::Limits;
 use super::shown::Shown;
 use crate::record::identity::Identity;
 use crate::source::procdir::{Proc, read_at_start};
@@ -34,7 +36,7 @@ pub struct Process {
     /// How often its control group was read after birth: at once, after 1 s and after 10 s.
     pub cgroup_reads: u8,
     /// It was not there when it was to be looked at, and its end was not told: since when, CLOCK_MONOTONIC nanoseconds.
-    pub missing: Option<u64>,
+    pub missing: Option<NonZeroU64>,
     /// Its counters at the last reading.
     pub stat: Stat,
     /// When its command line was read last, CLOCK_MONOTONIC nanoseconds.
@@ -55,6 +57,8 @@ pub struct Process {
     pub life: Life,
     /// What the pss sampler remembers of it.
     pub footprint: Option<Box<Footprint>>,
+    /// What the limits radar remembers of it; `None` while it is off.
+    pub limits: Option<Box<Limits>>,
     /// Since when it is told not to answer, CLOCK_MONOTONIC nanoseconds; 0 while it answers.
     pub stuck_ns: u64,
 }
@@ -82,6 +86,7 @@ impl Process {
             facts: Facts::default(),
             life: Life { tasks: u32::try_from(stat.num_threads).unwrap_or(u32::MAX), concerns_others: true, ..Life::default() },
             footprint: None,
+            limits: None,
             stuck_ns: 0,
         }
     }
