@@ -244,3 +244,124 @@ fn an_idle_machine_says_little_and_the_sums_add_up() {
     assert_eq!(recorder.stop(), 0);
     place.assert_whole();
 }
+
+/// What a worker with a v4 and a v6 listener, one connection to each, and a pair of unix sockets holds.
+fn has_all_sockets(row: &NamedRow) -> bool {
+    let count = |name: &str| row.get(name).number();
+    let [tcp, tcp6, listen, listen6] = ["tcp", "tcp6", "tcp_listen", "tcp6_listen"].map(count);
+    let [udp, udp6, unix, sockets] = ["udp", "udp6", "unix", "sockets"].map(count);
+    (tcp, tcp6, listen, listen6) == (Some(2), Some(2), Some(1), Some(1))
+        && (udp, udp6, unix, sockets) == (Some(0), Some(0), Some(2), Some(8))
+}
+
+fn open_all_sockets(worker: &mut Target) {
+    for command in ["tcp", "tcp6", "pair"] {
+        assert_eq!(worker.does(command), "", "{command}");
+    }
+}
+
+/// Sockets in our own network namespace and in one of their own, of processes of one program each.
+fn sockets_are_counted(place: &Place, recorder: common::Recorder) {
+    until("the first tick", || !ticks(place).is_empty());
+    let inside = Target::binary(place, "worker", "worker-inside");
+    let mut command = Command::new("unshare");
+    // In a new network namespace even the loopback is down.
+    command.args(["-n", "sh", "-c", "ip link set lo up && exec \"$0\""]).arg(inside);
+    let (mut here, mut there) = (Target::called(place, "worker", "worker-here"), Target::start(&mut command));
+    open_all_sockets(&mut here);
+    open_all_sockets(&mut there);
+    for program in ["worker-here", "worker-inside"] {
+        until_row(place, program, "its sockets", has_all_sockets);
+    }
+    for pid in [here.pid(), there.pid()] {
+        until("the sockets of the process", || row_of(place, pid).is_some_and(|row| has_all_sockets(&row)));
+    }
+    // Whoever closes all of them has none.
+    let pid = here.pid();
+    drop(here);
+    until("they are gone", || segment(place, "usage").gone().iter().any(|(name, _)| name == "worker-here"));
+    assert!(segment(place, "usage_process").gone().iter().any(|(id, _)| id.starts_with(&format!("{pid}@"))));
+    assert_eq!(recorder.stop(), 0);
+    place.assert_whole();
+}
+
+#[test]
+fn sockets_are_counted_in_and_outside_a_network_namespace_by_root() {
+    let test = "sockets_are_counted_in_and_outside_a_network_namespace_by_root";
+    if !common::is_root(test) || !common::has(test, "unshare") || !common::has(test, "ip") {
+        return;
+    }
+    let place = place("", BOTH);
+    let recorder = place.start();
+    sockets_are_counted(&place, recorder);
+}
+
+#[test]
+fn sockets_are_counted_in_and_outside_a_network_namespace_with_the_capabilities_of_the_unit() {
+    let test = "sockets_are_counted_in_and_outside_a_network_namespace_with_the_capabilities_of_the_unit";
+    if !common::is_root(test) || !common::has(test, "unshare") || !common::has(test, "ip") || !common::has(test, "setpriv") {
+        return;
+    }
+    let place = place("", BOTH);
+    place.let_nobody_write();
+    let unit = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/psmond.service")).unwrap();
+    let granted = unit.lines().find_map(|line| line.strip_prefix("AmbientCapabilities=")).unwrap();
+    let granted: String = granted.split(' ').map(|name| format!(",+{}", name.strip_prefix("CAP_").unwrap().to_lowercase())).collect();
+    let mut plain = common::as_nobody(&place);
+    let mut command = Command::new("setpriv");
+    command.arg(format!("--inh-caps=-all{granted}")).arg(format!("--ambient-caps=-all{granted}"));
+    command.arg(format!("--bounding-set=-all{granted}")).args(plain.get_args()).env_remove("HOME").current_dir("/");
+    drop(plain.stdin(std::process::Stdio::null()));
+    let recorder = place.start_command(command);
+    sockets_are_counted(&place, recorder);
+}
+
+#[test]
+fn a_socket_that_two_hold_is_one_of_the_program_and_one_of_each() {
+    let place = place("", BOTH);
+    let recorder = place.start();
+    until("the first tick", || !ticks(&place).is_empty());
+    let mut worker = Target::called(&place, "worker", "worker-shared");
+    open_all_sockets(&mut worker);
+    // A child that lives on and holds all that its parent held.
+    let child: u32 = worker.does("stay").parse().unwrap();
+    until("both have them", || {
+        [worker.pid(), child].iter().all(|pid| row_of(&place, *pid).is_some_and(|row| has_all_sockets(&row)))
+    });
+    until_row(&place, "worker-shared", "two processes with the sockets of one", |row| {
+        row.number("procs") == 2 && has_all_sockets(row)
+    });
+    let row = row(&place, "worker-shared").unwrap();
+    assert_eq!(
+        row.number("fds"),
+        row_of(&place, child).unwrap().number("fds") + row_of(&place, worker.pid()).unwrap().number("fds")
+    );
+    assert_eq!(recorder.stop(), 0);
+}
+
+#[test]
+fn who_nears_a_limit_is_told_when_it_does_and_when_it_is_over() {
+    let place = place("", BOTH);
+    let recorder = place.start();
+    until("the first tick", || !ticks(&place).is_empty());
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 100; exec \"$0\""]).arg(Target::binary(&place, "worker", "worker-limit"));
+    let mut worker = Target::start(&mut command);
+    worker.does("open 90");
+    let row = until_row(&place, "worker-limit", "it is near", |row| row.get("limit_pct").number().is_some_and(|tenths| tenths >= 900));
+    assert_eq!((row.word("limit"), row.number("fd_limit_pct")), (b"nofile".to_vec(), row.number("limit_pct")));
+    assert_eq!(row.number("fds") * 10, row.number("limit_pct"), "of a hundred");
+    let alerts = |level: &str| {
+        let rows = segment(&place, "alerts").rows();
+        rows.into_iter().filter(|row| row.word("program") == b"worker-limit" && row.word("level") == level.as_bytes()).collect::<Vec<_>>()
+    };
+    until("the alert", || !alerts("warn").is_empty());
+    let alert = alerts("warn").remove(0);
+    assert_eq!((alert.word("kind"), alert.number("pid")), (b"limit".to_vec(), i64::from(worker.pid())));
+    assert_eq!((alert.number("value"), alert.number("limit")), (row.number("fds"), 100));
+    worker.does("close 60");
+    until("it is over", || !alerts("ok").is_empty());
+    assert_eq!((alerts("warn").len(), alerts("ok").len()), (1, 1));
+    assert_eq!(recorder.stop(), 0);
+    place.assert_whole();
+}

@@ -63,12 +63,16 @@ impl Look {
 
     /// Waits for what was asked of the readers; answers with whom it concerns.
     fn await_readers(&mut self) -> Vec<u32> {
+        self.await_until(Readers::is_settled)
+    }
+
+    fn await_until(&mut self, is_done: fn(&Readers) -> bool) -> Vec<u32> {
         let mut touched = Vec::new();
         let until = Instant::now() + PATIENCE;
         loop {
             self.world.absorb(&mut touched);
             let now = Instant::now();
-            if self.world.readers.is_settled() || now >= until {
+            if is_done(&self.world.readers) || now >= until {
                 return touched;
             }
             if self.world.readers.has_answers() {
@@ -149,9 +153,16 @@ impl LiveUsage {
     }
 
     fn read(&mut self, everyone: bool) {
-        self.metering.start(everyone);
+        let is_done = |readers: &Readers| readers.is_settled() && readers.has_sockets();
+        self.metering.start(&mut self.look.world, everyone);
+        self.metering.ask_sockets(&mut self.look.world);
         while !self.metering.advance(&mut self.look.world, Instant::now() + PATIENCE) {}
-        self.look.await_readers();
+        self.look.await_until(is_done);
+        if self.metering.ask_lists(&mut self.look.world) {
+            self.look.await_until(is_done);
+            self.metering.ask_sockets_met(&mut self.look.world);
+            self.look.await_until(is_done);
+        }
         self.metering.count(&mut self.look.world);
     }
 }

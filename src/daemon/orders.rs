@@ -82,6 +82,7 @@ fn usage(settings: &Settings, to_stdout: Option<Stream>) -> Option<metering::Ord
         programs,
         processes,
         selection,
+        netns_budget: usage.netns_budget,
         most: settings.max_programs,
         expected: expected(settings),
     })

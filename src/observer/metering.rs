@@ -2,11 +2,14 @@
 //! counted for his program, and the rows are made.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::beat::{Beat, Cadence};
+use super::facts::Wants;
+use super::readers::Request;
 use super::samplers::ps::Rows;
 use super::samplers::usage::{self, Selection, UsageSampler};
+use super::table::Process;
 use super::usage as of_process;
 use super::world::World;
 use crate::record::schema::Columns;
@@ -24,6 +27,8 @@ pub struct Orders {
     pub processes: bool,
     /// Their columns.
     pub selection: Selection,
+    /// What a tick may spend on the sockets of other network namespaces.
+    pub netns_budget: Duration,
     /// The most programs told apart.
     pub most: usize,
     /// How many processes of which programs there should be.
@@ -44,6 +49,8 @@ pub struct Metering {
     next: u32,
     /// Everyone is read, whether it ran or not.
     everyone: bool,
+    /// What a tick may spend on the sockets of other network namespaces.
+    netns_budget: Duration,
 }
 
 impl Metering {
@@ -55,8 +62,11 @@ impl Metering {
             self.sampler = None;
             usage::forget(world);
             world.accounts.end(world.table.iter_mut_from(0));
+            world.watch_limits(false);
             return;
         };
+        self.netns_budget = orders.netns_budget;
+        world.watch_limits(true);
         world.accounts.set(orders.most, &orders.expected);
         match &mut self.sampler {
             Some(sampler) => {
@@ -96,8 +106,9 @@ impl Metering {
     }
 
     /// Begins to read those who ran, or everyone.
-    pub const fn start(&mut self, everyone: bool) {
+    pub fn start(&mut self, world: &mut World, everyone: bool) {
         (self.next, self.everyone) = (0, everyone);
+        world.ask_cgroups(everyone);
     }
 
     /// Reads until `until`; answers whether all were read.
@@ -121,6 +132,49 @@ impl Metering {
         }
         table.kept_more(before - spare);
         finished
+    }
+
+    /// Asks what the sockets of all network namespaces are. Once they are known, [`Metering::ask_lists`].
+    pub fn ask_sockets(&self, world: &mut World) {
+        let World { sockets, table, readers, .. } = world;
+        let own = sockets.own().map(|own| (own, std::process::id()));
+        let held = |process: &Process| process.held.as_deref()?.known().map(|held| (held.netns, process.id.pid));
+        let in_use = table.iter().filter(|process| usage::is_used(process)).filter_map(held);
+        let requests = sockets.requests(own.into_iter().chain(in_use), self.netns_budget);
+        readers.ask(requests);
+    }
+
+    /// Asks for those of namespaces that were met since.
+    pub fn ask_sockets_met(&self, world: &mut World) {
+        if world.listed.drain(..).any(|pid| {
+            let held = world.table.get(pid).and_then(|process| process.held.as_deref()?.known().map(|held| held.netns));
+            held.is_some_and(|netns| !world.sockets.knows(netns))
+        }) {
+            self.ask_sockets(world);
+        }
+    }
+
+    /// Asks for the descriptors of those who may hold other sockets than they did; answers whether there is anything to wait for.
+    pub fn ask_lists(&self, world: &mut World) -> bool {
+        let World { sockets, table, readers, .. } = world;
+        let generation = sockets.generation();
+        let mut requests = Vec::new();
+        for process in table.iter_mut_from(0) {
+            let asked = process.asked.has(Wants::SOCKETS);
+            if asked || process.stat.is_zombie() || !usage::is_used(process) {
+                continue;
+            }
+            if (self.everyone || of_process::wants_list(process, generation))
+                && let Some(usage) = process.usage.as_deref_mut()
+            {
+                usage.listing = of_process::Listing { asked: true, ran: false, generation };
+                process.asked |= Wants::SOCKETS;
+                requests.push(Request::Process { pid: process.id.pid, start: Some(process.stat.start), wants: Wants::SOCKETS });
+            }
+        }
+        let any = !requests.is_empty();
+        readers.ask(requests);
+        any
     }
 
     /// Counts what everyone used. Goes before the rows.

@@ -8,9 +8,8 @@
 //!    groups it is in comes with its `cgroup`. While it is off, nothing of it is read or kept.
 //! 2. At each tick, after its round and before the readers are waited for:
 //!    [`World::ask_cgroups`](super::world::World::ask_cgroups). A group that is met in this round is read at the next tick.
-//! 3. When they have answered: [`UserTasks::count`] once, then [`Radar::measure`] for each process. Its column `fds` needs
-//!    [`Wants::FDS`] in the details of the round; locked memory and stack need [`Wants::STATUS`], which is dear: at full samples, and
-//!    of whoever grew since, is enough.
+//! 3. When they have answered: [`UserTasks::count`] once, then [`Radar::measure`] for each process. Descriptors, locked memory, stack,
+//!    real user and capabilities are what [`usage::read`](super::usage::read) found.
 //! 4. For each program the [`Measured::worse`] of its processes: columns `limit` ([`LimitKind::word`]) and `limit_pct`
 //!    ([`Nearest::tenths`], one digit). Then [`Crossings::look`](super::crossings::Crossings::look) with it, and after the last
 //!    program [`Crossings::end`](super::crossings::Crossings::end); what they answer goes to
@@ -23,8 +22,6 @@ use std::sync::Arc;
 
 use super::cgroups::Cgroups;
 use super::facts::Reading;
-#[cfg(doc)]
-use super::facts::Wants;
 use super::table::{Process, Table};
 use crate::source::ReadError;
 use crate::source::cgroup_limits::{Controller, Pair};
@@ -195,8 +192,8 @@ impl UserTasks {
 
 /// The real user, where its status was read; else the effective one, which it nearly always is.
 fn real_user(process: &Process) -> Option<u32> {
-    let status = process.facts.details.as_ref().and_then(|details| details.status.known());
-    status.map(|status| status.uids[0]).or_else(|| process.facts.owner.known().copied())
+    let brief = process.usage.as_deref().and_then(|usage| usage.brief);
+    brief.and_then(|brief| brief.uid).or_else(|| process.facts.owner.known().copied())
 }
 
 /// What was measured of one process, or of the worst of many.
@@ -314,9 +311,9 @@ impl Radar {
             return Measured::default();
         }
         let Some(limits) = &process.limits else { return Measured { nearest: None, partial: true } };
-        let details = process.facts.details.as_deref();
-        let status = details.and_then(|details| details.status.known());
-        let may = |capability: u64| status.and_then(|status| capabilities(&status.cap_eff)).is_some_and(|all| all & capability != 0);
+        let usage = process.usage.as_deref();
+        let brief = usage.and_then(|usage| usage.brief);
+        let may = |capability: u64| brief.and_then(|brief| brief.cap_eff).is_some_and(|all| all & capability != 0);
         // `copy_process` in `kernel/fork.c`: neither root as the real user nor these capabilities are bound.
         let user = real_user(process).filter(|uid| *uid != 0 && !may(ADMIN_OR_RESOURCE));
         let memory = self.cgroups.of(Controller::Memory, limits.memory.as_ref());
@@ -324,12 +321,12 @@ impl Radar {
         let matters = process.stat.vsize >= self.maps_matter_from(page);
         let known = Known {
             soft: limits.soft.known().copied().unwrap_or_default(),
-            fds: details.and_then(|details| details.fds.known().copied()),
+            fds: usage.and_then(|usage| usage.fds.known().copied()),
             user_tasks: user.and_then(|uid| tasks.of(uid)),
             vsize: Some(process.stat.vsize),
             // `can_do_mlock` and `do_mlock` in `mm/mlock.c`.
-            locked: status.and_then(|status| status.locked).filter(|_| !may(IPC_LOCK)),
-            stack: status.and_then(|status| status.stack),
+            locked: brief.and_then(|brief| brief.locked).filter(|_| !may(IPC_LOCK)),
+            stack: brief.and_then(|brief| brief.stack),
             maps: limits.maps.known().copied().filter(|_| matters),
             max_maps: self.max_maps,
             memory: memory.known().copied(),
@@ -344,10 +341,6 @@ impl Radar {
             || (matters && known.maps.is_none());
         Measured { nearest: nearest(&known), partial }
     }
-}
-
-fn capabilities(text: &[u8]) -> Option<u64> {
-    u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
 }
 
 #[cfg(test)]

@@ -128,6 +128,8 @@ pub struct Sockets {
     credit: Duration,
     /// Lines of `/proc/PID/net` that could not be understood.
     pub damaged: u64,
+    /// Counts the readings in which there was a socket that had not been there before.
+    generation: u64,
 }
 
 impl Sockets {
@@ -150,7 +152,20 @@ impl Sockets {
             calls: 0,
             credit: Duration::ZERO,
             damaged: 0,
+            generation: 0,
         }
+    }
+
+    /// Whether a namespace was met before.
+    #[must_use]
+    pub fn knows(&self, netns: u64) -> bool {
+        self.namespaces.contains_key(&netns)
+    }
+
+    /// psmond's own network namespace; `None` where it is not known.
+    #[must_use]
+    pub const fn own(&self) -> Option<u64> {
+        self.own
     }
 
     /// What to ask the readers in this tick: `in_use` names the network namespaces that processes are in, each with a member, as
@@ -247,6 +262,8 @@ impl Sockets {
         if self.fresh.is_empty() {
             return;
         }
+        let grew = self.fresh.iter().any(|(_, found)| has_new(&self.index, found));
+        self.generation += u64::from(grew);
         let fresh = &self.fresh;
         self.index.retain(|entry| fresh.iter().all(|(number, _)| *number != entry.namespace));
         for (namespace, found) in self.fresh.drain(..) {
@@ -254,6 +271,13 @@ impl Sockets {
         }
         // The readings come sorted: the stable sort merges them.
         self.index.sort_by_key(|entry| entry.inode);
+    }
+
+    /// Another number than before means that sockets were made: as long as it stays, whoever opened and closed nothing holds what it
+    /// held.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// How many sockets these are, held by processes in `namespaces` (the set may name one twice). `inodes` must name each once: of a program the
@@ -299,6 +323,15 @@ impl Sockets {
     pub fn namespaces(&self) -> (usize, usize) {
         (self.namespaces.len(), self.namespaces.values().filter(|namespace| namespace.read_at.is_some()).count())
     }
+}
+
+/// Whether somebody is in `found` who is not in the index; both ascend.
+fn has_new(index: &[Entry], found: &[Socket]) -> bool {
+    let mut known = index.iter().map(|entry| entry.inode).peekable();
+    found.iter().any(|socket| {
+        while known.next_if(|inode| *inode < socket.inode).is_some() {}
+        known.peek() != Some(&socket.inode)
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 use std::os::fd::OwnedFd;
 
 use super::facts::Reading;
+use super::radar::Measured;
+use super::sockets::Counts;
 use super::table::Process;
 use crate::source::io::{self, Io};
 use crate::source::procdir::{Proc, read_at_start};
@@ -38,16 +40,31 @@ pub struct Usage {
     pub switches: Reading<Switches>,
     /// Its open descriptors.
     pub fds: Reading<u64>,
-    /// Bytes locked into memory, and of its stack; `None` where it has none.
-    pub locked: Option<u64>,
-    /// Bytes of its stack.
-    pub stack: Option<u64>,
+    /// What else its `status` said; `None` where it could not be had.
+    pub brief: Option<Brief>,
+    /// The list of its descriptors that was asked for last.
+    pub listing: Listing,
+    /// What its sockets were at the last sample.
+    pub counts: Reading<Counts>,
+    /// What it is nearest to of its limits.
+    pub measured: Measured,
     /// What its row in stream `usage_process` was made of.
     pub row: RowState,
     /// Its `io`, kept open as long as there are descriptors to spare, and whether it is that of the whole process.
     kept_io: Option<(OwnedFd, bool)>,
     /// Its `status`, likewise.
     kept_status: Option<OwnedFd>,
+}
+
+/// When a list of descriptors was asked for, and whether it may have changed since.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Listing {
+    /// It was asked for.
+    pub asked: bool,
+    /// The process ran since.
+    pub ran: bool,
+    /// What [`Sockets::generation`](super::sockets::Sockets::generation) was then.
+    pub generation: u64,
 }
 
 /// What stream `usage_process` remembers of a row.
@@ -81,6 +98,19 @@ pub fn is_stale(process: &Process) -> bool {
     process.usage.as_deref().is_none_or(|usage| usage.read_ns == 0 || usage.cpu_ns != process.cpu_ns)
 }
 
+/// Whether the list of its descriptors must be read again: it ran, and either their number is another, or sockets were made since
+/// (`generation`) of which it may hold one. Whoever closed a file and was handed an old socket for it is found at the next full sample.
+#[must_use]
+pub fn wants_list(process: &Process, generation: u64) -> bool {
+    let Some(usage) = process.usage.as_deref() else { return false };
+    let listing = usage.listing;
+    if !listing.asked {
+        return true;
+    }
+    let held = process.held.as_deref().and_then(Reading::known).map(|held| u64::from(held.fds));
+    listing.ran && (listing.generation != generation || held != usage.fds.known().copied())
+}
+
 /// Reads a process that lives. Files are kept open while there are descriptors to `spare`.
 pub fn read(proc: &Proc, taskstats: Option<&Taskstats>, process: &mut Process, spare: &mut usize) {
     let pid = process.id.pid;
@@ -88,14 +118,14 @@ pub fn read(proc: &Proc, taskstats: Option<&Taskstats>, process: &mut Process, s
     if process.stat.is_zombie() {
         // What it had is its parent's business now, and its counters stand in its records.
         usage.fds = Reading::Absent;
-        (usage.locked, usage.stack) = (None, None);
+        usage.brief = None;
     } else {
         let mut buffer = [0; STATUS_BYTES];
         let answer = own_io(proc, process, &mut usage.kept_io, spare, &mut buffer[..IO_BYTES]);
         update(&mut usage.io, answer);
         let read = read_kept(&mut usage.kept_status, spare, &mut buffer, || proc.open_status(pid));
         let brief = read.and_then(|length| status::brief(&buffer[..length]).ok_or(ReadError::Vanished));
-        (usage.locked, usage.stack) = brief.map_or((None, None), |brief| (brief.locked, brief.stack));
+        usage.brief = brief.ok();
         update(&mut usage.switches, switches(brief, taskstats, process));
         // Where the kernel does not tell their number, a list does.
         match proc.fd_count(pid) {
@@ -105,6 +135,7 @@ pub fn read(proc: &Proc, taskstats: Option<&Taskstats>, process: &mut Process, s
     }
     (usage.cpu_ns, usage.read_ns) = (process.cpu_ns, clock::monotonic_ns());
     usage.row.due = true;
+    usage.listing.ran = true;
     process.usage = Some(usage);
 }
 
@@ -219,7 +250,7 @@ mod tests {
         let listed = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
         let count = usage.fds.known().copied().unwrap();
         assert!(count.abs_diff(listed) < 20, "{count} and {listed}: other tests open and close files");
-        assert!(usage.stack.is_some_and(|bytes| bytes > 0));
+        assert!(usage.brief.and_then(|brief| brief.stack).is_some_and(|bytes| bytes > 0));
         // The threads of a test are several: without the kernel's sum nobody knows.
         if process.stat.num_threads > 1 {
             assert_eq!(usage.switches, Reading::Refused);

@@ -80,6 +80,10 @@ pub fn parse(text: &[u8]) -> Status {
 /// What is read of a process each time it ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Brief {
+    /// Real user.
+    pub uid: Option<u32>,
+    /// CapEff, its bits.
+    pub cap_eff: Option<u64>,
     /// VmLck, bytes.
     pub locked: Option<u64>,
     /// VmStk, bytes.
@@ -108,6 +112,16 @@ pub fn brief(text: &[u8]) -> Option<Brief> {
                     brief.locked = kib(value);
                 } else if let Some(value) = value(b"VmStk:") {
                     brief.stack = kib(value);
+                }
+            }
+            Some(b'U') => {
+                if let Some(ids) = value(b"Uid:") {
+                    brief.uid = list(ids).next();
+                }
+            }
+            Some(b'C') => {
+                if let Some(bits) = value(b"CapEff:") {
+                    brief.cap_eff = std::str::from_utf8(bits).ok().and_then(|bits| u64::from_str_radix(bits, 16).ok());
                 }
             }
             Some(b'v') => {
@@ -164,13 +178,13 @@ mod tests {
     fn in_brief_it_is_the_same() {
         let brief = brief(TEXT).unwrap();
         assert_eq!((brief.locked, brief.stack, brief.nvcsw, brief.nivcsw), (Some(0), Some(132 << 10), 15, 2));
+        assert_eq!((brief.uid, brief.cap_eff), (Some(1000), Some(0x1ff_ffff_ffff)));
         assert_eq!(super::brief(b"VmLck:\t0 kB\n"), None, "a zombie's is short, and half a file says nothing");
         let own = std::fs::read("/proc/self/status").unwrap();
         let whole = parse(&own);
-        assert_eq!(
-            super::brief(&own),
-            Some(Brief { locked: whole.locked, stack: whole.stack, nvcsw: whole.nvcsw, nivcsw: whole.nivcsw })
-        );
+        let brief = super::brief(&own).unwrap();
+        assert_eq!((brief.locked, brief.stack, brief.nvcsw, brief.nivcsw), (whole.locked, whole.stack, whole.nvcsw, whole.nivcsw));
+        assert_eq!(brief.uid, Some(whole.uids[0]));
     }
 
     #[test]

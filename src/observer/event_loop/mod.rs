@@ -12,6 +12,7 @@ use crate::observer::beat::Beat;
 use crate::observer::drain::Batch;
 use crate::observer::facts::Reading;
 use crate::observer::metering::Metering;
+use crate::observer::readers::Readers;
 use crate::observer::recorder::Recorder;
 use crate::observer::round::{Looked, Round};
 use crate::observer::samplers::ps::PsSampler;
@@ -382,11 +383,15 @@ impl Loop {
     }
 
     fn await_readers(&mut self, patience: Duration) {
+        self.await_until(patience, Readers::is_settled);
+    }
+
+    fn await_until(&mut self, patience: Duration, is_done: fn(&Readers) -> bool) {
         let until = Instant::now() + patience;
         loop {
             self.absorb();
             let now = Instant::now();
-            if self.world.readers.is_settled() || now >= until || self.stop {
+            if is_done(&self.world.readers) || now >= until || self.stop {
                 break;
             }
             if self.world.readers.has_answers() {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::{FACTS_EVERY, Last, Loop, NOTES, PATIENCE, SLICE, STEP_NS, read_facts};
 use crate::observer::beat::{Beat, Begun, Made};
 use crate::observer::facts::Reading;
+use crate::observer::readers::Readers;
 use crate::observer::schedule::Tick;
 use crate::observer::thread::Output;
 use crate::record::ledger::{Note, NoteKind};
@@ -96,11 +97,20 @@ impl Loop {
             return true;
         }
         let began = Instant::now();
-        self.metering.start(everyone);
-        while !self.metering.advance(&mut self.world, began + SLICE) {
+        self.metering.start(&mut self.world, everyone);
+        self.metering.ask_sockets(&mut self.world);
+        while !self.metering.advance(&mut self.world, Instant::now() + SLICE) {
             self.hear_all();
         }
-        self.await_readers(PATIENCE.min(cadence.interval / 4));
+        let patience = PATIENCE.min(cadence.interval / 4);
+        let is_done = |readers: &Readers| readers.is_settled() && readers.has_sockets();
+        self.await_until(patience, is_done);
+        // Who holds which is known only now, and perhaps whose namespace nobody has met before.
+        if self.metering.ask_lists(&mut self.world) {
+            self.await_until(patience, is_done);
+            self.metering.ask_sockets_met(&mut self.world);
+            self.await_until(patience, is_done);
+        }
         self.metering.count(&mut self.world);
         let boottime_ms = clock::boottime_ns() / 1_000_000;
         let full = everyone || !cadence.changes;

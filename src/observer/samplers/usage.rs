@@ -10,7 +10,10 @@ use super::alerts::Alert;
 use super::measure::{Context, per_cent_tenths};
 use super::ps::Rows;
 use crate::observer::accounts::{self, Account, Spent, Standing};
+use crate::observer::crossings::{Crossings, Worst};
 use crate::observer::facts::Reading;
+use crate::observer::radar::{LimitKind, Measured, Nearest, UserTasks};
+use crate::observer::sockets::{self, Sockets};
 use crate::observer::table::Process;
 use crate::observer::world::World;
 use crate::record::alert::{AlertKind, Level};
@@ -43,6 +46,8 @@ pub struct UsageSampler {
     processes: Vec<Measure>,
     /// When the sample before was taken, CLOCK_MONOTONIC nanoseconds; 0 before the first.
     last_ns: [u64; 2],
+    /// Programs that are near a limit.
+    crossings: Crossings,
     /// The programs of the members at the sample before have other rules now.
     reclassified: bool,
 }
@@ -87,6 +92,16 @@ struct Figures {
     pss: Sum,
     pss_age_ms: Option<u64>,
     fds: Sum,
+    /// The inodes of all sockets, those that several hold as often, and the namespaces they are of.
+    inodes: Vec<u64>,
+    namespaces: Vec<u64>,
+    /// What could not be listed.
+    lists: Sum,
+    counts: Reading<sockets::Counts>,
+    /// Soft limits of descriptors, in per cent of which they are used: tenths, the largest.
+    fd_tenths: Option<i64>,
+    measured: Measured,
+    worst: Option<Worst>,
     oldest: Option<u64>,
     states: [u32; STATES.len()],
     /// Of a program.
@@ -114,6 +129,31 @@ impl Figures {
             }
             None => [&mut self.io, &mut self.switches, &mut self.fds].into_iter().for_each(|sum| sum.late = true),
         }
+        if let Some(usage) = process.usage.as_deref() {
+            let soft = process.limits.as_deref().and_then(|limits| limits.soft.known()).and_then(|soft| soft.nofile);
+            if let (Some(fds), Some(limit)) = (usage.fds.known(), soft) {
+                let tenths = Nearest { kind: LimitKind::Nofile, value: *fds, limit }.tenths();
+                let tenths = i64::try_from(tenths).unwrap_or(i64::MAX);
+                self.fd_tenths = Some(self.fd_tenths.map_or(tenths, |most| most.max(tenths)));
+            }
+            let (measured, is_worse) = self.measured.worse(usage.measured);
+            self.measured = measured;
+            if is_worse {
+                self.worst = Some(Worst { id: process.id, owner: process.facts.owner.known().copied() });
+            }
+        }
+        match process.held.as_deref() {
+            Some(held) => {
+                self.lists.read(held, |_| 0);
+                if let Reading::Known(held) = held {
+                    self.inodes.extend_from_slice(&held.inodes);
+                    if !held.inodes.is_empty() && self.namespaces.last() != Some(&held.netns) {
+                        self.namespaces.push(held.netns);
+                    }
+                }
+            }
+            None => self.lists.late = true,
+        }
         if let Some(footprint) = process.footprint.as_deref() {
             match &footprint.memory {
                 // Its turn has not come: what is known of the others is all there is.
@@ -127,10 +167,24 @@ impl Figures {
         }
     }
 
+    /// What the sockets are, each counted once; whoever's could not be listed leaves nothing known of all.
+    fn count_sockets(&mut self, all: &Sockets) {
+        self.counts = match self.lists {
+            Sum { refused: true, .. } => Reading::Refused,
+            Sum { late: true, .. } => Reading::Late,
+            _ => {
+                self.inodes.sort_unstable();
+                self.inodes.dedup();
+                all.count(self.namespaces.iter().copied(), self.inodes.iter().copied())
+            }
+        };
+    }
+
     /// Whether something was refused, and whether something did not come in time.
     fn marks(&self) -> (bool, bool) {
         let sums = [self.io, self.switches, self.pss, self.fds];
-        (sums.iter().any(|sum| sum.refused), sums.iter().any(|sum| sum.late))
+        let refused = self.counts == Reading::Refused || sums.iter().any(|sum| sum.refused);
+        (refused, matches!(self.counts, Reading::Late | Reading::Unread) || sums.iter().any(|sum| sum.late))
     }
 
     fn states(&self) -> Value {
@@ -163,12 +217,13 @@ impl UsageSampler {
     pub fn new(selection: Selection) -> Self {
         let measures = |columns: &Columns| columns.iter().filter(|column| column.name != "time").map(measure).collect();
         let (programs, processes) = (measures(&selection.programs), measures(&selection.processes));
-        Self { selection, programs, processes, last_ns: [0; 2], reclassified: false }
+        Self { selection, programs, processes, last_ns: [0; 2], crossings: Crossings::default(), reclassified: false }
     }
 
     /// Takes another selection; the intervals go on.
     pub fn select(&mut self, selection: Selection) {
-        *self = Self { last_ns: self.last_ns, reclassified: self.reclassified, ..Self::new(selection) };
+        let crossings = std::mem::take(&mut self.crossings);
+        *self = Self { last_ns: self.last_ns, crossings, reclassified: self.reclassified, ..Self::new(selection) };
     }
 
     /// The columns of stream `usage`.
@@ -206,6 +261,17 @@ impl UsageSampler {
         for process in table.iter_mut_from(0).filter(|process| process.is_read()) {
             accounts.count(process);
         }
+        // Limits may come nearer without the process having run: those of its user and of its control group.
+        let World { table, radar, machine, .. } = world;
+        let Some(radar) = radar else { return };
+        let tasks = UserTasks::count(table);
+        for process in table.iter_mut_from(0).filter(|process| is_used(process)) {
+            let measured = radar.measure(process, &tasks, machine.page);
+            if let Some(usage) = process.usage.as_deref_mut() {
+                usage.row.due |= usage.measured != measured;
+                usage.measured = measured;
+            }
+        }
     }
 
     /// The rows of stream `usage`: of each program that has members or had some since the sample before, or that is expected.
@@ -215,7 +281,7 @@ impl UsageSampler {
         let mut made = Rows::default();
         let now_ns = clock::monotonic_ns();
         let last_ns = std::mem::replace(&mut self.last_ns[0], world.this_round_ns);
-        let World { table, accounts, names, terminals, machine, swap, this_round_ns, alerts, .. } = world;
+        let World { table, accounts, names, terminals, machine, swap, this_round_ns, alerts, sockets, .. } = world;
         let context = Context::new(names, terminals, machine, *swap);
         let mut all: Vec<Figures> = std::iter::repeat_with(Figures::default).take(accounts.len()).collect();
         for process in table.iter() {
@@ -246,6 +312,8 @@ impl UsageSampler {
             }
             made.counts.seen += 1;
             figures.spent = account.spent;
+            figures.count_sockets(sockets);
+            alerts.extend(self.crossings.look(&account.name, figures.measured, figures.worst));
             let cpu_ns = account.spent.cpu_ns.saturating_sub(shown.cpu_ns);
             figures.pct = (last_ns > 0).then(|| per_cent_tenths(cpu_ns, this_round_ns.saturating_sub(last_ns)));
             account.shown.cpu_ns = account.spent.cpu_ns;
@@ -257,6 +325,7 @@ impl UsageSampler {
             let values = self.programs.iter().map(|measure| measure(&view)).collect();
             made.rows.push(Row { id: Id::Program(Arc::clone(&account.name)), values });
         }
+        alerts.extend(self.crossings.end());
         made
     }
 
@@ -268,7 +337,7 @@ impl UsageSampler {
         }
         let now_ns = clock::monotonic_ns();
         let last_ns = std::mem::replace(&mut self.last_ns[1], world.this_round_ns);
-        let World { table, names, terminals, machine, swap, .. } = world;
+        let World { table, names, terminals, machine, swap, sockets, .. } = world;
         let context = Context::new(names, terminals, machine, *swap);
         let mut counts = Counts { seen: table.len() as u64, ..Counts::default() };
         for process in table.iter_mut_from(0) {
@@ -290,13 +359,18 @@ impl UsageSampler {
             let interval = process.looked_ns.saturating_sub(since);
             let pct = (since > 0 && process.looked_ns > 0).then(|| per_cent_tenths(process.cpu_ns.saturating_sub(cpu), interval));
             row.before = (process.cpu_ns, process.looked_ns);
-            let due = std::mem::take(&mut row.due) || row.running || !row.visible;
+            let mut due = std::mem::take(&mut row.due) || row.running || !row.visible;
             row.running = pct.is_none_or(|tenths| tenths > 0);
             row.visible = true;
+            // What a peer closed shows in the sockets, of whomever they are.
+            let held = counts_of(process, sockets);
+            due |= usage.counts != held;
+            usage.counts = held.clone();
             process.usage = Some(usage);
             if full || due {
                 let mut figures = Figures { pct, spent: Spent::of(process), ..Figures::default() };
                 figures.add(process, machine.page, now_ns);
+                figures.counts = held;
                 let program = process.facts.program.known().map_or(Value::Absent, |name| Value::Word(Arc::clone(name)));
                 let view = Shown { figures: &figures, program, process: Some(process), context: &context };
                 let values = self.processes.iter().map(|measure| measure(&view)).collect();
@@ -313,6 +387,17 @@ impl UsageSampler {
         }
         made.counts = counts;
         made
+    }
+}
+
+/// What the sockets of one process are.
+fn counts_of(process: &Process, all: &Sockets) -> Reading<sockets::Counts> {
+    match process.held.as_deref() {
+        None => Reading::Late,
+        Some(Reading::Known(held)) => all.count(std::iter::once(held.netns), held.inodes.iter().copied()),
+        Some(Reading::Refused) => Reading::Refused,
+        Some(Reading::Absent) => Reading::Absent,
+        Some(Reading::Late | Reading::Unread) => Reading::Late,
     }
 }
 
@@ -381,6 +466,14 @@ fn of_living(shown: &Shown<'_>, sum: Sum) -> Value {
     if shown.figures.procs == 0 && shown.process.is_none() { Value::Int(0) } else { of_sum(sum, Value::count) }
 }
 
+fn sockets_of(shown: &Shown<'_>, part: fn(&sockets::Counts) -> u64) -> Value {
+    match &shown.figures.counts {
+        Reading::Known(counts) => Value::count(part(counts)),
+        Reading::Absent => Value::Absent,
+        _ => Value::Refused,
+    }
+}
+
 fn measure(column: &'static Column) -> Measure {
     find(column.name).unwrap_or(|_| Value::Absent)
 }
@@ -413,6 +506,23 @@ fn find(column: &str) -> Option<Measure> {
         "write_bytes" => |shown| io(shown, shown.figures.spent.io.write_bytes),
         "cancelled_write_bytes" => |shown| io(shown, shown.figures.spent.io.cancelled_write_bytes),
         "fds" => |shown| of_living(shown, shown.figures.fds),
+        "fd_limit_pct" => |shown| shown.figures.fd_tenths.map_or(Value::Absent, Value::Fixed),
+        "tcp" => |shown| sockets_of(shown, |counts| counts.tcp),
+        "tcp6" => |shown| sockets_of(shown, |counts| counts.tcp6),
+        "udp" => |shown| sockets_of(shown, |counts| counts.udp),
+        "udp6" => |shown| sockets_of(shown, |counts| counts.udp6),
+        "unix" => |shown| sockets_of(shown, |counts| counts.unix),
+        "tcp_listen" => |shown| sockets_of(shown, |counts| counts.tcp_listen),
+        "tcp6_listen" => |shown| sockets_of(shown, |counts| counts.tcp6_listen),
+        "sockets" => |shown| sockets_of(shown, |counts| counts.sockets),
+        "limit" => |shown| match shown.figures.measured.nearest {
+            Some(nearest) => Value::word(nearest.kind.word().as_bytes()),
+            None => Value::Absent,
+        },
+        "limit_pct" => |shown| match shown.figures.measured.nearest {
+            Some(nearest) => Value::Fixed(i64::try_from(nearest.tenths()).unwrap_or(i64::MAX)),
+            None => Value::Absent,
+        },
         "threads" => |shown| Value::count(shown.figures.threads),
         "started" => |shown| shown.figures.account.map_or(Value::Absent, |(started, ..)| Value::count(started)),
         "exited" => |shown| shown.figures.account.map_or(Value::Absent, |(_, exited, _)| Value::count(exited)),
@@ -427,4 +537,29 @@ fn find(column: &str) -> Option<Measure> {
         "states" => |shown| shown.figures.states(),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::schema::columns;
+    use crate::record::stream::Stream;
+
+    #[test]
+    fn every_column_has_its_measure() {
+        for column in columns(Stream::UsageProcess).iter().filter(|column| column.name != "time") {
+            assert!(find(column.name).is_some(), "{} is described and not measured", column.name);
+        }
+    }
+
+    #[test]
+    fn what_is_refused_of_one_is_not_known_of_all() {
+        let mut sum = Sum::default();
+        assert_eq!(of_sum(sum, Value::count), Value::Absent);
+        sum.read(&Reading::Known(3), |count| *count);
+        sum.read(&Reading::<u64>::Absent, |count| *count);
+        assert_eq!(of_sum(sum, Value::count), Value::Int(3));
+        sum.read(&Reading::<u64>::Refused, |count| *count);
+        assert_eq!(of_sum(sum, Value::count), Value::Refused);
+    }
 }
