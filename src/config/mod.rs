@@ -19,6 +19,7 @@ mod layers;
 mod lists;
 mod load;
 pub mod place;
+pub mod programs_file;
 pub mod rules;
 mod show;
 pub mod types;
@@ -31,7 +32,8 @@ mod tests;
 pub use error::{ConfigError, Problem};
 pub use layers::Origin;
 pub use load::{DEFAULT_FILE, Loaded, Overrides, PsOverrides, Sources, load, load_on};
-pub use rules::{Budget, BudgetOf, Export, ExportKind, Fact, Matcher, NamePart, NameTemplate, ProgramRule, Target, Url};
+pub use programs_file::RulesFile;
+pub use rules::{Budget, BudgetOf, Export, ExportKind, Fact, Matcher, NamePart, NameTemplate, Place, ProgramRule, Target, Url};
 pub use types::{Burst, Credits, Events, Exits, Format, Host, MinFree, Ps, Pss, Sampled, Settings, Usage, UsageBy};
 pub use watch::Watcher;
 
