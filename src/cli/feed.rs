@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
+use super::said::Said;
 use super::{Failure, open_proc};
 use crate::observer::readers::Readers;
 use crate::observer::round::{Looked, Round};
 use crate::observer::samplers::ps::{PsSampler, Rows, Selection};
 use crate::observer::world::World;
-use crate::record::scrub::Scrubber;
 use crate::source::limits;
 
 /// The longest that slow answers of the kernel are waited for.
@@ -42,7 +42,7 @@ impl Live {
     ///
     /// # Errors
     /// It could not be opened.
-    pub fn new(proc: &Path, selection: Selection, scrubber: Scrubber, interval: Duration) -> Result<Self, Failure> {
+    pub fn new(proc: &Path, selection: Selection, said: Said, interval: Duration) -> Result<Self, Failure> {
         let proc = Arc::new(open_proc(proc)?);
         let (tell, ready) = mpsc::channel();
         let readers = Readers::start(
@@ -53,7 +53,8 @@ impl Live {
         );
         let may_keep = if interval.is_zero() { 0 } else { usize::try_from(limits::raise_open_files().saturating_sub(64)).unwrap_or(0) };
         let sampler = PsSampler::new(selection);
-        let mut world = World::new(proc, readers, scrubber, may_keep);
+        let mut world = World::new(proc, readers, said.scrubber, may_keep);
+        world.programs = said.programs;
         world.details = sampler.needs();
         Ok(Self { world, sampler, ready, interval, looked: None })
     }
@@ -77,6 +78,17 @@ impl Live {
         }
         self.looked = Some(Instant::now());
         Ok(round)
+    }
+}
+
+impl Live {
+    /// All that is known after one look at everyone.
+    ///
+    /// # Errors
+    /// `/proc` could not be listed.
+    pub fn world(&mut self) -> Result<&World, Failure> {
+        self.round()?;
+        Ok(&self.world)
     }
 }
 

@@ -102,7 +102,10 @@ fn show_matcher(matcher: &Matcher) -> String {
 }
 
 /// Cuts a name into its pieces; what stands in braces must be a fact or a capture of the rule.
-pub(super) fn template(name: &str, rule: &ProgramRule) -> Result<NameTemplate, String> {
+fn template(name: &str, rule: &ProgramRule) -> Result<NameTemplate, String> {
+    if !name.is_empty() && !name.contains(['{', '}']) {
+        return Ok(NameTemplate { parts: vec![NamePart::Text(name.to_owned())] });
+    }
     let regexes: Vec<regex::bytes::Regex> = rule.regexes().filter_map(|pattern| rules::compile(pattern).ok()).collect();
     let captures: Vec<&str> = regexes.iter().flat_map(|regex| regex.capture_names().flatten()).collect();
     let groups = regexes.iter().map(|regex| regex.captures_len() - 1).max().unwrap_or(0);

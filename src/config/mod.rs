@@ -17,6 +17,7 @@ mod given;
 mod keys;
 mod layers;
 mod lists;
+pub mod literals;
 mod load;
 pub mod place;
 pub mod programs_file;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use regex::bytes::{Regex, RegexBuilder};
 
+use super::literals::required;
 use crate::record::stream::Stream;
 
 /// The most bytes a compiled pattern may take. Matching takes linear time whatever the pattern; what a catastrophic one
@@ -146,7 +147,9 @@ impl ProgramRule {
     /// The pattern, if one is a regular expression that finds the empty text, and so whatever it is asked.
     #[must_use]
     pub fn finds_anything(&self) -> Option<&str> {
-        self.regexes().find(|pattern| compile(pattern).is_ok_and(|regex| regex.is_match(b"")))
+        // Where something must be there nothing is compiled: there may be ten thousand.
+        let finds_empty = |pattern: &str| required(pattern).is_none() && compile(pattern).is_ok_and(|regex| regex.is_match(b""));
+        self.regexes().find(|pattern| finds_empty(pattern))
     }
 }
 
