@@ -307,11 +307,10 @@ fn sockets_are_counted_in_and_outside_a_network_namespace_with_the_capabilities_
     let unit = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/psmond.service")).unwrap();
     let granted = unit.lines().find_map(|line| line.strip_prefix("AmbientCapabilities=")).unwrap();
     let granted: String = granted.split(' ').map(|name| format!(",+{}", name.strip_prefix("CAP_").unwrap().to_lowercase())).collect();
-    let mut plain = common::as_nobody(&place);
+    let plain = common::as_nobody(&place);
     let mut command = Command::new("setpriv");
     command.arg(format!("--inh-caps=-all{granted}")).arg(format!("--ambient-caps=-all{granted}"));
     command.arg(format!("--bounding-set=-all{granted}")).args(plain.get_args()).env_remove("HOME").current_dir("/");
-    drop(plain.stdin(std::process::Stdio::null()));
     let recorder = place.start_command(command);
     sockets_are_counted(&place, recorder);
 }

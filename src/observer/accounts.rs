@@ -307,7 +307,11 @@ impl Accounts {
             let account = &self.accounts[place.0];
             Arc::ptr_eq(&account.name, name) || account.name == *name || (*account.name == *OTHER && !self.names.contains_key(name))
         };
-        process.membership.program.is_some_and(|place| is(place, program))
+        let membership = &process.membership;
+        let also = process.facts.also.as_deref().unwrap_or_default();
+        membership.program.is_some_and(|place| is(place, program))
+            && membership.also.len() == also.len()
+            && membership.also.iter().zip(also).all(|(place, name)| is(*place, name))
     }
 
     fn settle(&mut self, process: &mut Process) {
@@ -332,6 +336,8 @@ impl Accounts {
                 Reading::Known(Arc::clone(program))
             };
             process.membership.program = Some(place);
+            let also = process.facts.also.as_deref().unwrap_or_default();
+            process.membership.also = also.iter().map(|name| self.place_of(name)).collect();
         }
     }
 
