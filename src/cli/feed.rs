@@ -76,6 +76,7 @@ impl Live {
             let _ = self.ready.recv_timeout(wake.saturating_duration_since(now));
             self.world.readers.expire(Instant::now());
         }
+        self.world.settle_now();
         self.looked = Some(Instant::now());
         Ok(round)
     }

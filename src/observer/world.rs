@@ -55,6 +55,8 @@ pub struct World {
     pub reclassified: Vec<u32>,
     /// Somebody's descendants belong to another family now.
     pub(super) families_moved: bool,
+    /// When everyone was last asked whom it follows, and how long that took.
+    pub(super) settled: Option<(Instant, Duration)>,
     /// What the selected columns need beyond the facts of every process.
     pub details: Wants,
     /// Whether any memory was ever swapped out: without, nobody is asked for it.
@@ -98,6 +100,7 @@ impl World {
             programs: Arc::default(),
             reclassified: Vec::new(),
             families_moved: false,
+            settled: None,
             details: Wants::NONE,
             swap: false,
             hears: false,
