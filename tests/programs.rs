@@ -54,10 +54,8 @@ impl Drop for Orphan {
 }
 
 #[test]
-fn a_wrapper_becomes_another_program_at_once_and_its_children_go_along() {
-    let place = Place::new(
-        "[[program]]\nname = 'service-{1}'\ncmd = '^sleep 300(\\d)$'\n[[program]]\nname = 'lone'\ncmd = '^sleep 4000$'\nchildren = false\n",
-    );
+fn a_wrapper_becomes_another_program_at_once_and_whom_a_rule_claims_stays() {
+    let place = Place::new("[[program]]\nname = 'service-{1}'\ncmd = '^sleep 300(\\d)$'\n");
     let (mut shell, child) = wrapper("3002");
     let orphan = Orphan(child);
     let recorder = place.start();

@@ -59,6 +59,7 @@ impl Look {
         while !round.advance(&mut self.world, Instant::now() + PATIENCE) {}
         let touched = self.await_readers();
         round.touched.extend(touched);
+        self.world.settle_now();
         self.looked = Some(Instant::now());
         Ok(round)
     }

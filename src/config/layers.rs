@@ -58,6 +58,8 @@ pub(super) struct Layers<'a> {
     pub(super) source: Option<Source<'a>>,
     pub(super) environment: &'a Environment<'a>,
     pub(super) overrides: &'a Overrides,
+    /// Where the lines of the source begin after the first: each of ten thousand rules is asked for its line.
+    breaks: Vec<usize>,
     pub(super) problems: Vec<(usize, Problem)>,
     pub(super) lines: Vec<Line>,
     /// Every variable that can be set.
@@ -67,8 +69,9 @@ pub(super) struct Layers<'a> {
 }
 
 impl<'a> Layers<'a> {
-    pub(super) const fn new(source: Option<Source<'a>>, environment: &'a Environment<'a>, overrides: &'a Overrides) -> Self {
-        Self { source, environment, overrides, problems: Vec::new(), lines: Vec::new(), variables: Vec::new(), top: Vec::new() }
+    pub(super) fn new(source: Option<Source<'a>>, environment: &'a Environment<'a>, overrides: &'a Overrides) -> Self {
+        let breaks = source.map(|source| memchr::memchr_iter(b'\n', source.text.as_bytes()).collect()).unwrap_or_default();
+        Self { source, environment, overrides, breaks, problems: Vec::new(), lines: Vec::new(), variables: Vec::new(), top: Vec::new() }
     }
 
     /// Asks for everything, beginning at the top of the document.
@@ -226,7 +229,7 @@ impl<'a> Section<'_, 'a> {
 
     /// Where this section stands in the file.
     pub(super) fn place(&self) -> Option<Place> {
-        self.layers.source.map(|source| Place { file: source.path.into(), line: source.line(self.span.start) })
+        self.layers.source.map(|source| Place { file: source.path.into(), line: self.line(&self.span) })
     }
 
     /// The names within this section, in the order of the file.
@@ -303,7 +306,7 @@ impl<'a> Section<'_, 'a> {
     }
 
     fn line(&self, span: &Range<usize>) -> usize {
-        self.layers.source.map_or(0, |source| source.line(span.start))
+        if self.layers.source.is_none() { 0 } else { self.layers.breaks.partition_point(|end| *end < span.start) + 1 }
     }
 
     /// Whatever the file says here and nobody asked for is unknown.

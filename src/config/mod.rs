@@ -3,9 +3,10 @@
 //! Three stages, each with its files. What may be **said**: the file (`file` finds lines and columns,
 //! `given` turns what was said into values), the environment (`env`) and the command line
 //! ([`Overrides`]). How it is **merged**: command line, then environment, then file, then default
-//! (`layers`). What comes **out**: plain validated [`Settings`] ([`types`], [`rules`]), whose every key
-//! stands once, in `keys` and its neighbour `lists`. [`place`] chooses the log directory, `show`
-//! says where each value came from, and [`watch`] tells when the file's content may have changed.
+//! (`layers`). Rules of programs may stand in a file of their own too ([`programs_file`]). What comes **out**: plain validated
+//! [`Settings`] ([`types`], [`rules`]), whose every key stands once, in `keys` and its neighbour `lists`. [`literals`] is what must
+//! stand in a text for an expression to find anything. [`place`] chooses the log directory, `show` says where each value came
+//! from, and [`watch`] tells when the file's content may have changed.
 //!
 //! A new key is a field with its default in [`types`], one line in `keys`, and one in `etc/psmond.toml`;
 //! a test refuses any two of them without the third.

@@ -355,7 +355,7 @@ impl Round {
                     world.classify(pid);
                 }
             }
-            world.settle();
+            world.settle_now();
             world.readers.ask(self.requests.drain(..));
         }
         finished

@@ -60,6 +60,8 @@ pub struct World {
     pub reclassified: Vec<u32>,
     /// Somebody's descendants belong to another family now.
     pub(super) families_moved: bool,
+    /// When everyone was last asked whom it follows, and how long that took.
+    pub(super) settled: Option<(Instant, Duration)>,
     /// What the selected columns need beyond the facts of every process.
     pub details: Wants,
     /// What besides [`Wants::FIRST`] is read of each process at first sight and at full samples.
@@ -117,6 +119,7 @@ impl World {
             programs: Arc::default(),
             reclassified: Vec::new(),
             families_moved: false,
+            settled: None,
             details: Wants::NONE,
             once: Wants::NONE,
             radar: None,

@@ -148,6 +148,18 @@ mod tests {
     }
 
     #[test]
+    fn what_had_nothing_to_hide_is_kept_once() {
+        let scrubber = Scrubber::new(Args::Scrub, []).expect("the default patterns compile");
+        let plain = Arc::new(Cmd::from_args([b"sleep".as_slice(), b"1"], 0));
+        assert!(scrubber.apply_shared(&plain).is_some_and(|shown| Arc::ptr_eq(&shown, &plain)));
+        for args in [Args::Full, Args::Scrub, Args::Program, Args::None] {
+            let scrubber = Scrubber::new(args, []).expect("the default patterns compile");
+            let secret = Arc::new(Cmd::from_args([b"x".as_slice(), b"--token", b"y"], 0));
+            assert_eq!(scrubber.apply_shared(&secret).map(|cmd| (*cmd).clone()), scrubber.apply((*secret).clone()));
+        }
+    }
+
+    #[test]
     fn own_patterns_and_modes() {
         let scrubber = Scrubber::new(Args::Scrub, [r"-p(?P<secret>\S+)"]).expect("a valid pattern");
         let cmd = Cmd::from_args([b"mysql".as_slice(), b"-phunter2"], 0);

@@ -1,6 +1,7 @@
 //! Everyone's program: kept up as facts come, as families move, and as other rules are put in force.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustc_hash::FxHashSet;
 
@@ -21,11 +22,21 @@ impl World {
         }
     }
 
-    /// Lets everyone follow whom it belongs to, where somebody's descendants belong to another family now.
+    /// Lets everyone follow whom it belongs to, where somebody's descendants belong to another family now. Where that goes on and
+    /// on, as in a storm of wrappers, the next call or the next round does it: no more than a twentieth of the time goes into it.
     pub fn settle(&mut self) {
+        const SHARE: u32 = 20;
+        if self.families_moved && self.settled.is_none_or(|(at, took)| at.elapsed() >= took * SHARE) {
+            self.settle_now();
+        }
+    }
+
+    /// The same, however often.
+    pub fn settle_now(&mut self) {
         if !std::mem::take(&mut self.families_moved) || self.programs.is_plain() {
             return;
         }
+        let began = Instant::now();
         // Once is enough but for those whose parent is gone and whose family has a head that belongs to another one itself.
         const ROUNDS: usize = 4;
         for _ in 0..ROUNDS {
@@ -49,6 +60,7 @@ impl World {
             }
         }
         self.families_moved = false;
+        self.settled = Some((began, began.elapsed()));
     }
 
     /// Puts other rules in force, for everyone at once. Where the command line as it was said was not kept, the readers are asked.
@@ -92,7 +104,7 @@ impl World {
             }
         }
         self.families_moved = true;
-        self.settle();
+        self.settle_now();
     }
 }
 

@@ -42,7 +42,7 @@ fn found_from(world: &mut World, pid: u32, ppid: u32, start: u64, comm: &str) {
     world.table.insert(Process::new(Stat { pid, ppid, start, state: b'S', ..Stat::default() }, comm.as_bytes(), None));
     world.classify(pid);
     world.families_moved = true;
-    world.settle();
+    world.settle_now();
 }
 
 /// Told to be born.
@@ -58,7 +58,7 @@ fn executes(world: &mut World, pid: u32, comm: &str) {
     process.facts.forget_program();
     process.comm = comm.as_bytes().into();
     world.classify(pid);
-    world.settle();
+    world.settle_now();
 }
 
 /// It ends, and its children are somebody else's.
