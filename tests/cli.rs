@@ -390,6 +390,11 @@ fn doctor_speaks_of_whoever_runs_it() {
         (Some(true), Some(format!("psmond runs, pid {}", recorder.pid()).as_str()))
     );
     assert_eq!(finding(&findings, "log directory")["here"], true);
+    let elsewhere = finding(&findings, "sockets of other network namespaces");
+    assert!(
+        elsewhere["here"] == true
+            && elsewhere["seen"].as_str().is_some_and(|seen| seen.starts_with("by diag") || seen.starts_with("from /proc"))
+    );
     let plain = run(&["doctor", "-c", config.to_str().unwrap()]);
     assert_eq!(status(&plain), status(&output));
     assert_eq!(
@@ -418,6 +423,8 @@ fn doctor_speaks_of_whoever_runs_it() {
         .unwrap();
     let findings = objects(&nobody);
     assert_eq!(status(&nobody), 1);
+    let elsewhere = finding(&findings, "sockets of other network namespaces");
+    assert!(elsewhere["seen"].as_str().unwrap().starts_with("from /proc"), "{elsewhere}");
     for what in ["CAP_SYS_PTRACE", "CAP_NET_ADMIN", "executables of others", "io counters of others"] {
         let missing = finding(&findings, what);
         assert_eq!(missing["here"], false, "{missing}");

@@ -12,8 +12,11 @@ use crate::config::{self, Overrides, Sources};
 use crate::journal::lock;
 use crate::source::capability::Capability;
 use crate::source::connector::Connector;
+use crate::source::namespace::Visit;
 use crate::source::procdir::Proc;
 use crate::source::sched::{self, Promptness};
+use crate::source::sockets::Kind;
+use crate::source::sockets::diag::Diagnostics;
 use crate::source::taskstats::{ExitListener, Taskstats};
 use crate::source::{ReadError, clock, host, limits, mounts, netlink};
 
@@ -114,6 +117,8 @@ fn kernel(proc: &Proc) -> Vec<Finding> {
         buffer(),
         accounting(),
         promptness(),
+        diagnostics(),
+        namespaces(proc),
         Finding {
             what: "births since boot",
             here: host::processes(&stat).is_some(),
@@ -196,6 +201,38 @@ fn accounting() -> Finding {
         seen: heard.map_or_else(|error| error.to_string(), |record| format!("version {}, CPUs {online} of {possible}", record.version)),
         lost: "what processes used that lived between two samples, and peak memory, io and switches of all that end",
         mend: "a kernel with CONFIG_TASKSTATS, CAP_NET_ADMIN, and the machine's first network namespace",
+    }
+}
+
+/// Sockets of this network namespace, kind by kind.
+fn diagnostics() -> Finding {
+    let dumped = Diagnostics::open().map_err(|error| error.to_string()).and_then(|mut diagnostics| {
+        let mut found = Vec::new();
+        let mut dump = |kind: Kind| diagnostics.dump(kind, &mut found).map_err(|error| format!("{}: {error}", kind.name()));
+        Kind::ALL.into_iter().try_for_each(&mut dump).map(|()| found.len())
+    });
+    Finding {
+        what: "socket diagnostics",
+        here: dumped.is_ok(),
+        seen: dumped.map_or_else(|error| error, |count| format!("{count} sockets of this network namespace")),
+        lost: "nothing, but it costs several times as much: sockets are read from /proc/PID/net",
+        mend: "a kernel with the modules tcp_diag, udp_diag and unix_diag, and AF_NETLINK among the unit's RestrictAddressFamilies",
+    }
+}
+
+/// Sockets of containers: either way they are had, so nothing is missing.
+fn namespaces(proc: &Proc) -> Finding {
+    let entered = proc.is_native() && Visit::is_allowed();
+    Finding {
+        what: "sockets of other network namespaces",
+        here: true,
+        seen: if entered {
+            "by diagnostics: they may be entered".to_owned()
+        } else {
+            "from /proc/PID/net of one member each, as many a tick as usage.netns_budget_ms allows; by diagnostics with CAP_SYS_ADMIN (drop-in psmond.service.d/netns.conf)".to_owned()
+        },
+        lost: "",
+        mend: "",
     }
 }
 

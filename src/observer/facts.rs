@@ -4,6 +4,7 @@ use std::ops::{BitOr, BitOrAssign};
 use std::sync::Arc;
 
 use super::life::Base;
+use super::sockets::Held;
 use crate::record::cmd::Cmd;
 use crate::source::ReadError;
 use crate::source::io::Io;
@@ -49,7 +50,7 @@ impl<T> Reading<T> {
 
 /// A set of things to read of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Wants(u16);
+pub struct Wants(u32);
 
 impl Wants {
     /// Nothing.
@@ -85,6 +86,8 @@ impl Wants {
     pub const MEMORY: Self = Self(1 << 13);
     /// `comm`.
     pub const COMM: Self = Self(1 << 14);
+    /// The list of open descriptors, with the inodes of those that are sockets, and the network namespace.
+    pub const SOCKETS: Self = Self(1 << 15);
 
     /// What every process is asked at first sight.
     pub const FIRST: Self = Self(Self::CMD.0 | Self::EXE.0 | Self::CGROUP.0 | Self::OWNER.0);
@@ -157,6 +160,8 @@ pub struct Got {
     pub memory: Option<Taken>,
     /// The name of its first task; not read where memory was wanted too and there is none, as `stat` must be asked then anyway.
     pub comm: Option<Result<Vec<u8>, ReadError>>,
+    /// What it holds open.
+    pub held: Option<Result<Held, ReadError>>,
     /// What columns on request need.
     pub details: Details,
 }

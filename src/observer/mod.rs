@@ -18,6 +18,7 @@
 //! * [`usage`]: what is remembered of what a process uses, and how it is read; [`accounts`]: what programs used, the dead included;
 //!   [`metering`]: streams `usage` and `usage_process`, from a tick to its samples.
 //! * `stuck`: who does not answer, said once, and that it is over.
+//! * [`sockets`]: which sockets processes hold, and what they are.
 //! * [`survey`]: one look at the memory of everyone, without a table.
 //! * [`samplers`]: rows from the table.
 //! * [`thread`]: the observer as others hold it; `event_loop`: what runs all of it, on a thread of its own.
@@ -46,6 +47,7 @@ pub mod round;
 pub mod samplers;
 pub mod schedule;
 pub mod shown;
+pub mod sockets;
 mod stuck;
 pub mod survey;
 pub mod table;

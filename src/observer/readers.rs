@@ -13,9 +13,12 @@ use std::time::{Duration, Instant};
 
 use super::facts::{Counters, Details, Got, NAMESPACES, Reading, Wants};
 use super::life::Base;
+use super::sockets::Held;
+use crate::source::namespace::Visit;
 use crate::source::procdir::{Proc, ProcessDir, read_at_start};
 use crate::source::smaps::{self, Taken};
-use crate::source::{ReadError, cgroup, cmdline, io, signed, stat, statm, status, users};
+use crate::source::sockets::{self, Sockets, Way};
+use crate::source::{ReadError, cgroup, cmdline, fds, io, signed, stat, statm, status, users};
 
 /// How long one read may take.
 pub const DEADLINE: Duration = Duration::from_secs(1);
@@ -40,6 +43,15 @@ pub enum Request {
     User(u32),
     /// The name of a group.
     Group(u32),
+    /// The sockets of a network namespace.
+    Sockets {
+        /// The inode of its `ns/net`.
+        netns: u64,
+        /// A process in it.
+        pid: u32,
+        /// How to read them.
+        way: Way,
+    },
 }
 
 /// What became of a request.
@@ -60,6 +72,15 @@ pub enum Answer {
     User(u32, Option<Vec<u8>>),
     /// The name of a group; likewise.
     Group(u32, Option<Vec<u8>>),
+    /// The sockets of a network namespace.
+    Sockets {
+        /// The inode of its `ns/net`.
+        netns: u64,
+        /// The process that was taken for being in it.
+        pid: u32,
+        /// What was read; `None` where it could not be had in time.
+        got: Option<Result<Sockets, ReadError>>,
+    },
 }
 
 impl Answer {
@@ -68,6 +89,7 @@ impl Answer {
             Request::Process { pid, start, wants } => Self::Process { pid, start, wants, got: None },
             Request::User(uid) => Self::User(uid, None),
             Request::Group(gid) => Self::Group(gid, None),
+            Request::Sockets { netns, pid, .. } => Self::Sockets { netns, pid, got: None },
         }
     }
 }
@@ -87,8 +109,29 @@ struct State {
     outstanding: usize,
     /// Of them those for memory, for which nobody but its own stream waits.
     memory: usize,
+    /// Of them those for sockets; likewise.
+    sockets: usize,
     threads_started: u64,
     stop: bool,
+}
+
+impl State {
+    fn begin(&mut self, request: &Request) {
+        self.outstanding += 1;
+        self.memory += usize::from(is_memory(request));
+        self.sockets += usize::from(is_sockets(request));
+    }
+
+    fn finish(&mut self, request: &Request) {
+        self.outstanding -= 1;
+        self.memory -= usize::from(is_memory(request));
+        self.sockets -= usize::from(is_sockets(request));
+    }
+
+    /// Outstanding ones that every stream waits for.
+    fn facts(&self) -> usize {
+        self.outstanding - self.memory - self.sockets
+    }
 }
 
 struct Shared {
@@ -148,20 +191,17 @@ impl Readers {
     pub fn ask(&self, requests: impl IntoIterator<Item = Request>) {
         let mut state = self.shared.lock();
         for request in requests {
-            let memory = usize::from(is_memory(&request));
-            state.outstanding += 1;
-            state.memory += memory;
+            state.begin(&request);
             let waits = |slot: &Slot| slot.given_up && slot.busy.is_some_and(|(stuck, _)| same_target(stuck, request));
             if state.slots.iter().any(waits) || working(&state) == 0 {
                 state.answers.push(Answer::late(request));
-                state.outstanding -= 1;
-                state.memory -= memory;
+                state.finish(&request);
             } else {
                 state.queue.push_back(request);
             }
         }
-        // Memory is read by one thread: the others need not wake for it.
-        let others = state.queue.iter().filter(|request| !is_memory(request)).count();
+        // Memory and sockets are read by one thread: the others need not wake for it.
+        let others = state.queue.iter().filter(|request| !is_slow(request)).count();
         match others + usize::from(others < state.queue.len()) {
             0 => {}
             1 => self.shared.work.notify_one(),
@@ -181,12 +221,19 @@ impl Readers {
         self.shared.lock().outstanding > 0
     }
 
-    /// Whether all that was asked has been answered and taken, but for memory. To be asked again after each taking: what is taken
+    /// Whether all that was asked has been answered and taken, but for memory and sockets. To be asked again after each taking: what is taken
     /// may lead to new questions, and an answer may come between a taking and a look at what is outstanding.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let state = self.shared.lock();
-        state.outstanding == state.memory && state.answers.is_empty()
+        state.facts() == 0 && state.answers.is_empty()
+    }
+
+    /// The same of sockets: lists of descriptors ([`Wants::SOCKETS`] alone) and those of namespaces.
+    #[must_use]
+    pub fn has_sockets(&self) -> bool {
+        let state = self.shared.lock();
+        state.sockets == 0 && state.answers.is_empty()
     }
 
     /// Whether a thread that was given up still waits for this process.
@@ -222,15 +269,13 @@ impl Readers {
             slot.given_up = true;
             given_up += 1;
             state.answers.push(Answer::late(request));
-            state.outstanding -= 1;
-            state.memory -= usize::from(is_memory(&request));
+            state.finish(&request);
         }
         refill(&self.shared, &mut state);
         if working(&state) == 0 {
             // Every thread waits for a target of its own: what is left is told to be late, now.
             let rest: Vec<_> = state.queue.drain(..).collect();
-            state.outstanding -= rest.len();
-            state.memory -= rest.iter().filter(|request| is_memory(request)).count();
+            rest.iter().for_each(|request| state.finish(request));
             state.answers.extend(rest.into_iter().map(Answer::late));
         }
         given_up
@@ -265,6 +310,7 @@ const fn same_target(one: Request, other: Request) -> bool {
         (Request::Process { pid: one, .. }, Request::Process { pid: other, .. })
         | (Request::User(one), Request::User(other))
         | (Request::Group(one), Request::Group(other)) => one == other,
+        (Request::Sockets { netns: one, .. }, Request::Sockets { netns: other, .. }) => one == other,
         _ => false,
     }
 }
@@ -280,6 +326,7 @@ fn spawn(shared: &Arc<Shared>, state: &mut State) {
 }
 
 fn work(shared: &Arc<Shared>, number: u64) {
+    let mut visit = Visit::default();
     let mut state = shared.lock();
     loop {
         if state.stop {
@@ -293,7 +340,7 @@ fn work(shared: &Arc<Shared>, number: u64) {
             slot.busy = Some((request, Instant::now()));
         }
         drop(state);
-        let answer = answer(&shared.proc, request);
+        let answer = answer(&shared.proc, request, &mut visit);
         state = shared.lock();
         let given_up = state.slots.iter().any(|slot| slot.number == number && slot.given_up);
         if given_up {
@@ -311,12 +358,21 @@ fn work(shared: &Arc<Shared>, number: u64) {
             slot.busy = None;
         }
         state.answers.push(answer);
-        state.outstanding -= 1;
-        state.memory -= usize::from(is_memory(&request));
-        // Whoever waits for facts does not wait for memory; and nobody wakes for each reading of memory.
-        let done = if is_memory(&request) { state.memory == 0 } else { state.outstanding == state.memory };
-        if done {
+        state.finish(&request);
+        // Whoever waits for facts does not wait for memory or sockets; and nobody wakes for each reading of these.
+        let rest = match &request {
+            request if is_memory(request) => state.memory,
+            request if is_sockets(request) => state.sockets,
+            _ => state.facts(),
+        };
+        if rest == 0 {
             (shared.ready)();
+        }
+        if visit.is_lost() {
+            // It is in another network namespace for good: another thread takes its place.
+            state.slots.retain(|slot| slot.number != number);
+            refill(shared, &mut state);
+            return;
         }
     }
 }
@@ -325,19 +381,28 @@ fn is_memory(request: &Request) -> bool {
     matches!(request, Request::Process { wants, .. } if *wants == Wants::MEMORY)
 }
 
-/// The next that may be read now. Memory is read by one thread at a time: two that walk page tables side by side cost each other
-/// CPU, and whatever else is asked does not wait behind a large process.
+fn is_sockets(request: &Request) -> bool {
+    matches!(request, Request::Sockets { .. }) || matches!(request, Request::Process { wants, .. } if *wants == Wants::SOCKETS)
+}
+
+fn is_slow(request: &Request) -> bool {
+    is_memory(request) || is_sockets(request)
+}
+
+/// The next that may be read now. Memory and sockets are read by one thread at a time: two that walk page tables side by side cost
+/// each other CPU, and whatever else is asked does not wait behind a large process.
 fn next(state: &mut State) -> Option<Request> {
-    let under_way = state.slots.iter().filter(|slot| !slot.given_up).filter_map(|slot| slot.busy).any(|(busy, _)| is_memory(&busy));
-    let at = state.queue.iter().position(|request| !(under_way && is_memory(request)))?;
+    let under_way = state.slots.iter().filter(|slot| !slot.given_up).filter_map(|slot| slot.busy).any(|(busy, _)| is_slow(&busy));
+    let at = state.queue.iter().position(|request| !(under_way && is_slow(request)))?;
     state.queue.remove(at)
 }
 
-fn answer(proc: &Proc, request: Request) -> Answer {
+fn answer(proc: &Proc, request: Request, visit: &mut Visit) -> Answer {
     match request {
         Request::Process { pid, start, wants } => Answer::Process { pid, start, wants, got: Some(Box::new(read(proc, pid, start, wants))) },
         Request::User(uid) => Answer::User(uid, users::user_name(uid)),
         Request::Group(gid) => Answer::Group(gid, users::group_name(gid)),
+        Request::Sockets { netns, pid, way } => Answer::Sockets { netns, pid, got: Some(sockets::read(proc, netns, pid, way, visit)) },
     }
 }
 
@@ -397,6 +462,7 @@ fn read(proc: &Proc, pid: u32, start: Option<u64>, wants: Wants) -> Got {
         cgroup: want(Wants::CGROUP)
             .then(|| dir.read("cgroup").and_then(|text| cgroup::parse(&text).map(<[u8]>::to_vec).ok_or(ReadError::Vanished))),
         owner: want(Wants::OWNER).then(|| dir.owner()),
+        held: want(Wants::SOCKETS).then(|| Ok(Held::new(dir.network_namespace()?, fds::list(&dir)?))),
         details,
     }
 }
@@ -487,6 +553,7 @@ fn all_failed(wants: Wants, error: ReadError) -> Got {
         comm: wants.has(Wants::COMM).then_some(Err(error)),
         memory: wants.has(Wants::MEMORY).then_some(Taken { memory: Err(error), cpu: Duration::ZERO, took: Duration::ZERO }),
         base: None,
+        held: wants.has(Wants::SOCKETS).then_some(Err(error)),
         details: Details::default(),
     }
 }

@@ -154,3 +154,46 @@ fn clock_ticks_of_centuries_are_no_overflow() {
     assert_eq!(ticks_to_ns(18_921_600_000, 100), 189_216_000_000_000_000);
     assert_eq!(ticks_to_ns(u64::MAX, 100), u64::MAX);
 }
+
+#[test]
+fn sockets_and_who_holds_them_come_by_the_readers() {
+    use crate::observer::sockets::Counts;
+    let mut world = world(0);
+    whole_round(&mut world, true);
+    let pid = std::process::id();
+    let sockets: [_; 2] = std::os::unix::net::UnixStream::pair().unwrap().into();
+    let inodes: Vec<u64> = sockets.iter().map(|socket| rustix::fs::fstat(socket).unwrap().st_ino).collect();
+    let start = world.table.get(pid).unwrap().stat.start;
+    let settle = |world: &mut World| {
+        let limit = Instant::now() + Duration::from_secs(20);
+        let mut touched = Vec::new();
+        loop {
+            world.absorb(&mut touched);
+            if world.readers.has_sockets() {
+                assert!(touched.is_empty(), "no row of stream ps changes by it");
+                return;
+            }
+            assert!(Instant::now() < limit);
+            std::thread::yield_now();
+        }
+    };
+    world.table.get_mut(pid).unwrap().asked |= Wants::SOCKETS;
+    world.readers.ask([(pid, Some(start)), (pid, Some(start + 1))].map(|(pid, start)| Request::Process {
+        pid,
+        start,
+        wants: Wants::SOCKETS,
+    }));
+    settle(&mut world);
+    assert_eq!(std::mem::take(&mut world.listed), [pid], "what another process would have that had the pid is not taken");
+    let process = world.table.get(pid).unwrap();
+    assert!(!process.asked.has(Wants::SOCKETS));
+    let held = process.held.as_deref().unwrap().known().unwrap().clone();
+    assert!(inodes.iter().all(|inode| held.inodes.binary_search(inode).is_ok()));
+    assert_eq!(world.sockets.count([held.netns], inodes.iter().copied()), Reading::Late);
+    let requests = world.sockets.requests([(held.netns, pid)], Duration::ZERO);
+    world.readers.ask(requests);
+    assert!(!world.readers.has_sockets(), "it is asked, or has come and waits to be taken");
+    settle(&mut world);
+    let want = Counts { unix: 2, sockets: 2, ..Counts::default() };
+    assert_eq!(world.sockets.count([held.netns], inodes.iter().copied()), Reading::Known(want));
+}

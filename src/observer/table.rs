@@ -9,6 +9,7 @@ use super::facts::{Facts, Reading, Wants};
 use super::footprint::Footprint;
 use super::life::Life;
 use super::shown::Shown;
+use super::sockets::Held;
 use super::usage::Usage;
 use crate::record::identity::Identity;
 use crate::source::procdir::{Proc, read_at_start};
@@ -63,6 +64,9 @@ pub struct Process {
     pub membership: Membership,
     /// Since when it is told not to answer, CLOCK_MONOTONIC nanoseconds; 0 while it answers.
     pub stuck_ns: u64,
+    /// The sockets it held at the last listing of its descriptors; `None` until it was asked for one. Boxed: 8 bytes for all whom
+    /// nobody asks.
+    pub held: Option<Box<Reading<Held>>>,
 }
 
 impl Process {
@@ -91,6 +95,7 @@ impl Process {
             usage: None,
             membership: Membership::default(),
             stuck_ns: 0,
+            held: None,
         }
     }
 

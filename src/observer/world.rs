@@ -14,6 +14,7 @@ use super::life::Sources;
 use super::names::Names;
 use super::readers::{self, Answer, Readers, Request};
 use super::samplers::alerts::Alert;
+use super::sockets::{Held, Sockets};
 use super::stuck;
 use super::table::{Process, Table};
 use crate::record::cmd::Cmd;
@@ -79,6 +80,10 @@ pub struct World {
     pub accounts: Accounts,
     /// Who ended and was shown in stream `usage_process`.
     pub ended_with_usage: Vec<Identity>,
+    /// The sockets of the network namespaces that processes are in.
+    pub sockets: Sockets,
+    /// Whose list of descriptors came, or could not be had, since the usage sampler last looked.
+    pub listed: Vec<u32>,
     /// When the last round began, CLOCK_MONOTONIC nanoseconds; 0 before the first.
     pub(super) this_round_ns: u64,
     reclaim: Option<(u64, Instant)>,
@@ -111,6 +116,8 @@ impl World {
             ended_with_memory: Vec::new(),
             accounts: Accounts::default(),
             ended_with_usage: Vec::new(),
+            sockets: Sockets::new(proc.is_native()),
+            listed: Vec::new(),
             this_round_ns: 0,
             reclaim: None,
             said_late: None,
@@ -193,6 +200,18 @@ impl World {
         }
     }
 
+    /// Takes a list of descriptors in; `None` where it could not be had in time.
+    fn take_held(&mut self, pid: u32, start: Option<u64>, held: Option<Result<Held, ReadError>>) {
+        let Some(process) = self.table.get_mut(pid).filter(|process| start.is_none_or(|start| process.started_at(start))) else { return };
+        process.asked = process.asked.without(Wants::SOCKETS);
+        let held = held.map_or(Reading::Late, Reading::from_read);
+        // Of one that ended meanwhile the list before is its last.
+        if held != Reading::Absent || process.held.is_none() {
+            process.held = Some(Box::new(held));
+        }
+        self.listed.push(pid);
+    }
+
     /// Sees to it that a user has a name.
     pub fn ask_user(&mut self, uid: u32) {
         if let Some(request) = self.names.ask_user(uid) {
@@ -234,8 +253,10 @@ impl World {
                 Answer::Group(gid, name) => {
                     self.names.set_group(gid, name);
                 }
+                Answer::Sockets { netns, pid, got } => self.sockets.take(netns, pid, got),
             }
         }
+        self.sockets.settle();
         touched.sort_unstable();
         touched.dedup();
     }
@@ -245,6 +266,14 @@ impl World {
             // Nothing but its footprint changed.
             self.take_memory(pid, got.as_deref());
             return false;
+        }
+        let (mut got, mut wants) = (got, wants);
+        if wants.has(Wants::SOCKETS) {
+            self.take_held(pid, start, got.as_mut().and_then(|got| got.held.take()));
+            wants = wants.without(Wants::SOCKETS);
+            if wants.is_empty() {
+                return false;
+            }
         }
         // What a foreign /proc says of a process is learned in the same way for all of them.
         if let Some(Got { stat: Some(Ok((stat, comm))), .. }) = got.as_deref() {
@@ -271,7 +300,6 @@ impl World {
             return false;
         }
         process.asked = process.asked.without(wants);
-        let mut got = got;
         if (wants.has(Wants::CMD) || wants.has(Wants::EXE))
             && std::mem::take(&mut process.life.distrusts)
             && let Some(got) = &mut got

@@ -233,6 +233,16 @@ impl ProcessDir {
         Ok(fs::statat(&self.0, "", AtFlags::EMPTY_PATH)?.st_uid)
     }
 
+    /// The inode by which the network namespace it is in is known.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says; of processes of others it needs CAP_SYS_PTRACE.
+    pub fn network_namespace(&self) -> Result<u64, ReadError> {
+        let mut link = [MaybeUninit::uninit(); 64];
+        let (link, _) = fs::readlinkat_raw(&self.0, "ns/net", &mut link)?;
+        super::namespace::inode(link).ok_or(ReadError::Vanished)
+    }
+
     /// The ids of its tasks.
     ///
     /// # Errors
