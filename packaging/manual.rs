@@ -143,6 +143,9 @@ fn columns_of(stream: Stream, roff: &mut Roff) {
          - stands where a value does not exist, ? where it was refused or could not be had in time.",
     )]);
     for (heading, columns) in [("In the journal unless the config says otherwise", standard), ("On request", on_request)] {
+        if columns.is_empty() {
+            continue;
+        }
         roff.control("SS", [heading]);
         columns.into_iter().for_each(|column| entry(column, roff));
     }
