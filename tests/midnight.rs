@@ -244,7 +244,7 @@ fn a_clock_that_is_set_back_over_midnight_keeps_the_order_of_arrival() {
 fn days_are_closed_at_a_start_then_compressed_then_pruned() {
     let test = "days_are_closed_at_a_start_then_compressed_then_pruned";
     let Some(lib) = faketime(test) else { return };
-    let place = Place::new("keep_days = 3\nmin_free = \"1M\"\n");
+    let place = Place::new("keep_days = 3\nmin_free = \"1M\"\n[usage]\nenabled = false\n");
     let run_on = |day: Date| {
         let before = place.all_ps().iter().flat_map(Segment::ticks).filter_map(|tick| tick.count("seq")).max().unwrap_or(0);
         let recorder = starting(&lib, &place, day.at(12, 0, 0, 0));
@@ -271,7 +271,7 @@ fn days_are_closed_at_a_start_then_compressed_then_pruned() {
     assert_eq!(recorder.stop(), 0);
     assert!(place.file("ps-2027-03-02.log").exists());
     Segment::assert_no_sample_missing(&place.all_ps());
-    assert_eq!(place.assert_whole().segments, 9, "three days of three streams");
+    assert_eq!(place.assert_whole().segments, 12, "three days of four streams");
     assert_tool_says_whole(&place);
 
     // Three days are kept.

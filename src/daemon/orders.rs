@@ -175,10 +175,18 @@ mod tests {
     fn what_no_stream_has_for_itself_is_shared_in_equal_parts() {
         let mut settings = Settings { max_size: 1000, ..Settings::default() };
         settings.exits.max_size = Some(400);
-        let all = [(Stream::Ps, 150), (Stream::Pss, 150), (Stream::Events, 150), (Stream::Exits, 400), (Stream::Alerts, 150)];
+        let all = [
+            (Stream::Ps, 120),
+            (Stream::Pss, 120),
+            (Stream::Usage, 120),
+            (Stream::Events, 120),
+            (Stream::Exits, 400),
+            (Stream::Alerts, 120),
+        ];
         assert_eq!(shares(&settings), BTreeMap::from(all));
         settings.events.enabled = false;
         settings.pss.sampled.enabled = false;
+        settings.usage.sampled.enabled = false;
         assert_eq!(shares(&settings), BTreeMap::from([(Stream::Ps, 300), (Stream::Exits, 400), (Stream::Alerts, 300)]));
         settings.ps.sampled.max_size = Some(100);
         assert_eq!(shares(&settings), BTreeMap::from([(Stream::Ps, 100), (Stream::Exits, 400), (Stream::Alerts, 500)]));

@@ -8,6 +8,7 @@ use super::sockets::Held;
 use crate::record::cmd::Cmd;
 use crate::source::ReadError;
 use crate::source::io::Io;
+use crate::source::limits::Soft;
 use crate::source::smaps::Taken;
 use crate::source::stat::Stat;
 use crate::source::status::Status;
@@ -89,6 +90,11 @@ impl Wants {
     /// The list of open descriptors, with the inodes of those that are sockets, and the network namespace.
     pub const SOCKETS: Self = Self(1 << 15);
 
+    /// `limits`: with the radar, at first sight, when a service may have set its own, and at full samples.
+    pub const LIMITS: Self = Self(1 << 20);
+    /// The number of its mappings: takes its mmap_lock, so only where it could be near the most there may be.
+    pub const MAPS: Self = Self(1 << 21);
+
     /// What every process is asked at first sight.
     pub const FIRST: Self = Self(Self::CMD.0 | Self::EXE.0 | Self::CGROUP.0 | Self::OWNER.0);
 
@@ -152,6 +158,12 @@ pub struct Got {
     pub exe: Option<Result<Vec<u8>, ReadError>>,
     /// Path of the control group.
     pub cgroup: Option<Result<Vec<u8>, ReadError>>,
+    /// What its file says of all hierarchies.
+    pub cgroup_text: Option<Vec<u8>>,
+    /// Its soft limits.
+    pub limits: Option<Result<Soft, ReadError>>,
+    /// Its mappings.
+    pub maps: Option<Result<u64, ReadError>>,
     /// The effective user.
     pub owner: Option<Result<u32, ReadError>>,
     /// What its ended tasks had used.

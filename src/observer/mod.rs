@@ -14,6 +14,7 @@
 //! * [`schedule`]: when a tick is due; [`beat`]: the ticks of one stream, and which of them are full.
 //! * [`footprint`]: what is remembered of a process's memory, and whether to read it again; [`pass`]: the readings of a tick, spread
 //!   over a window; [`weighing`]: stream `pss`, from its ticks to its samples.
+//! * [`radar`]: how near processes are to their limits; [`cgroups`]: those of their control groups; [`crossings`]: who comes near.
 //! * [`touched`]: whose row may have changed since a stream's sample before.
 //! * [`usage`]: what is remembered of what a process uses, and how it is read; [`accounts`]: what programs used, the dead included;
 //!   [`metering`]: streams `usage` and `usage_process`, from a tick to its samples.
@@ -30,6 +31,8 @@ pub mod accounts;
 pub mod argvs;
 pub mod beat;
 pub mod capture;
+pub mod cgroups;
+pub mod crossings;
 pub mod drain;
 mod event_loop;
 pub mod facts;
@@ -40,6 +43,7 @@ pub mod metering;
 pub mod names;
 pub mod obituary;
 pub mod pass;
+pub mod radar;
 pub mod readers;
 pub mod recorder;
 pub mod records;

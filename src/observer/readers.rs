@@ -11,14 +11,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::cgroups::{Found, Group};
 use super::facts::{Counters, Details, Got, NAMESPACES, Reading, Wants};
 use super::life::Base;
 use super::sockets::Held;
+use crate::source::cgroup_limits::Hierarchies;
 use crate::source::namespace::Visit;
 use crate::source::procdir::{Proc, ProcessDir, read_at_start};
 use crate::source::smaps::{self, Taken};
 use crate::source::sockets::{self, Sockets, Way};
-use crate::source::{ReadError, cgroup, cmdline, fds, io, signed, stat, statm, status, users};
+use crate::source::{ReadError, cgroup, cmdline, fds, io, limits, signed, stat, statm, status, users};
 
 /// How long one read may take.
 pub const DEADLINE: Duration = Duration::from_secs(1);
@@ -52,6 +54,8 @@ pub enum Request {
         /// How to read them.
         way: Way,
     },
+    /// The control groups that [`Readers::ask_cgroups`] was given.
+    Cgroups,
 }
 
 /// What became of a request.
@@ -81,6 +85,8 @@ pub enum Answer {
         /// What was read; `None` where it could not be had in time.
         got: Option<Result<Sockets, ReadError>>,
     },
+    /// What control groups have and may have; none of them where that could not be had in time.
+    Cgroups(Vec<Found>),
 }
 
 impl Answer {
@@ -90,6 +96,7 @@ impl Answer {
             Request::User(uid) => Self::User(uid, None),
             Request::Group(gid) => Self::Group(gid, None),
             Request::Sockets { netns, pid, .. } => Self::Sockets { netns, pid, got: None },
+            Request::Cgroups => Self::Cgroups(Vec::new()),
         }
     }
 }
@@ -111,6 +118,8 @@ struct State {
     memory: usize,
     /// Of them those for sockets; likewise.
     sockets: usize,
+    /// Control groups to be read, and where they are mounted.
+    cgroups: Option<(Arc<Hierarchies>, Vec<Group>)>,
     threads_started: u64,
     stop: bool,
 }
@@ -194,6 +203,9 @@ impl Readers {
             state.begin(&request);
             let waits = |slot: &Slot| slot.given_up && slot.busy.is_some_and(|(stuck, _)| same_target(stuck, request));
             if state.slots.iter().any(waits) || working(&state) == 0 {
+                if request == Request::Cgroups {
+                    state.cgroups = None;
+                }
                 state.answers.push(Answer::late(request));
                 state.finish(&request);
             } else {
@@ -206,6 +218,18 @@ impl Readers {
             0 => {}
             1 => self.shared.work.notify_one(),
             _ => self.shared.work.notify_all(),
+        }
+    }
+
+    /// Asks for what control groups have and may have, all in one answer.
+    pub fn ask_cgroups(&self, hierarchies: Arc<Hierarchies>, groups: Vec<Group>) {
+        if groups.is_empty() {
+            return;
+        }
+        // Those of the tick before, if nobody came to them yet, are in these.
+        let waits = self.shared.lock().cgroups.replace((hierarchies, groups)).is_some();
+        if !waits {
+            self.ask([Request::Cgroups]);
         }
     }
 
@@ -276,6 +300,7 @@ impl Readers {
             // Every thread waits for a target of its own: what is left is told to be late, now.
             let rest: Vec<_> = state.queue.drain(..).collect();
             rest.iter().for_each(|request| state.finish(request));
+            state.cgroups = None;
             state.answers.extend(rest.into_iter().map(Answer::late));
         }
         given_up
@@ -311,6 +336,7 @@ const fn same_target(one: Request, other: Request) -> bool {
         | (Request::User(one), Request::User(other))
         | (Request::Group(one), Request::Group(other)) => one == other,
         (Request::Sockets { netns: one, .. }, Request::Sockets { netns: other, .. }) => one == other,
+        (Request::Cgroups, Request::Cgroups) => true,
         _ => false,
     }
 }
@@ -339,8 +365,12 @@ fn work(shared: &Arc<Shared>, number: u64) {
         if let Some(slot) = state.slots.iter_mut().find(|slot| slot.number == number) {
             slot.busy = Some((request, Instant::now()));
         }
+        let cgroups = if request == Request::Cgroups { state.cgroups.take() } else { None };
         drop(state);
-        let answer = answer(&shared.proc, request, &mut visit);
+        let answer = match cgroups {
+            Some(cgroups) => read_cgroups(cgroups),
+            None => answer(&shared.proc, request, &mut visit),
+        };
         state = shared.lock();
         let given_up = state.slots.iter().any(|slot| slot.number == number && slot.given_up);
         if given_up {
@@ -403,7 +433,16 @@ fn answer(proc: &Proc, request: Request, visit: &mut Visit) -> Answer {
         Request::User(uid) => Answer::User(uid, users::user_name(uid)),
         Request::Group(gid) => Answer::Group(gid, users::group_name(gid)),
         Request::Sockets { netns, pid, way } => Answer::Sockets { netns, pid, got: Some(sockets::read(proc, netns, pid, way, visit)) },
+        Request::Cgroups => Answer::late(request),
     }
+}
+
+fn read_cgroups((hierarchies, groups): (Arc<Hierarchies>, Vec<Group>)) -> Answer {
+    let read = |group: Group| {
+        let found = hierarchies.read(group.0, &group.1);
+        (group, found)
+    };
+    Answer::Cgroups(groups.into_iter().map(read).collect())
 }
 
 /// Reads what is wanted of one process, all of it through one directory descriptor, so that it is of one process.
@@ -449,6 +488,7 @@ fn read(proc: &Proc, pid: u32, start: Option<u64>, wants: Wants) -> Got {
             *place = Reading::from_read(dir.link(&format!("ns/{name}")).map(|link| inode(&link)));
         }
     }
+    let cgroup = want(Wants::CGROUP).then(|| dir.read("cgroup"));
     let memory = want(Wants::MEMORY).then(|| Taken { memory: smaps::read(&dir), cpu: Duration::ZERO, took: Duration::ZERO });
     // Whoever has no memory is a kernel thread, a zombie or gone: that only his stat tells, and with it the name.
     let has_none = memory.is_some_and(|taken| taken.memory == Err(ReadError::Vanished));
@@ -459,8 +499,12 @@ fn read(proc: &Proc, pid: u32, start: Option<u64>, wants: Wants) -> Got {
         stat: stat.filter(|_| wants.has(Wants::STAT)),
         cmd: want(Wants::CMD).then(|| dir.open("cmdline").and_then(|fd: OwnedFd| cmdline::read(&fd))),
         exe: want(Wants::EXE).then(|| dir.link("exe")),
-        cgroup: want(Wants::CGROUP)
-            .then(|| dir.read("cgroup").and_then(|text| cgroup::parse(&text).map(<[u8]>::to_vec).ok_or(ReadError::Vanished))),
+        cgroup: cgroup.as_ref().map(|text| {
+            text.as_ref().map_err(|error| *error).and_then(|text| cgroup::parse(text).map(<[u8]>::to_vec).ok_or(ReadError::Vanished))
+        }),
+        cgroup_text: cgroup.and_then(Result::ok),
+        limits: want(Wants::LIMITS).then(|| dir.read("limits").and_then(|text| limits::parse(&text).ok_or(ReadError::Vanished))),
+        maps: want(Wants::MAPS).then(|| dir.open("maps").and_then(|fd| limits::mappings(&fd))),
         owner: want(Wants::OWNER).then(|| dir.owner()),
         held: want(Wants::SOCKETS).then(|| Ok(Held::new(dir.network_namespace()?, fds::list(&dir)?))),
         details,
@@ -552,6 +596,9 @@ fn all_failed(wants: Wants, error: ReadError) -> Got {
         owner: wants.has(Wants::OWNER).then_some(Err(error)),
         comm: wants.has(Wants::COMM).then_some(Err(error)),
         memory: wants.has(Wants::MEMORY).then_some(Taken { memory: Err(error), cpu: Duration::ZERO, took: Duration::ZERO }),
+        cgroup_text: None,
+        limits: wants.has(Wants::LIMITS).then_some(Err(error)),
+        maps: wants.has(Wants::MAPS).then_some(Err(error)),
         base: None,
         held: wants.has(Wants::SOCKETS).then_some(Err(error)),
         details: Details::default(),

@@ -10,6 +10,7 @@
 //! compares, [`Round::advance`] looks at processes until its time is up, and once the readers have answered
 //! ([`World::absorb`](super::world::World::absorb)) or were given enough time, a sampler makes its rows of what was touched.
 
+use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use rustc_hash::FxHashSet;
 
 use super::facts::{Reading, Wants};
 use super::life::Sources;
+use super::radar::{Counting, Radar};
 use super::readers::Request;
 use super::table::Process;
 use super::world::{World, program};
@@ -81,6 +83,9 @@ pub struct Round {
     /// Time spent reading.
     pub read: Duration,
     requests: Vec<Request>,
+    /// What besides is read at first sight and at full samples, and whose mappings are counted.
+    once: Wants,
+    counting: Counting,
     /// Files that may still be kept open in this round.
     spare: usize,
     next: u32,
@@ -112,7 +117,7 @@ impl Round {
             world.names.expire();
         }
         let mut round =
-            Self { everyone, began, seen: pids.len() as u64, parents: std::mem::take(&mut world.parents), ..Self::empty(world.hears) };
+            Self { everyone, began, seen: pids.len() as u64, parents: std::mem::take(&mut world.parents), ..Self::empty(world) };
         let mut gone = Vec::new();
         if listed {
             world.table.compare(&pids, &mut round.pids, &mut gone);
@@ -128,10 +133,10 @@ impl Round {
         Ok(round)
     }
 
-    fn empty(hears: bool) -> Self {
+    fn empty(world: &World) -> Self {
         Self {
             everyone: false,
-            hears,
+            hears: world.hears,
             began: Instant::now(),
             seen: 0,
             vanished: 0,
@@ -139,6 +144,8 @@ impl Round {
             touched: Vec::new(),
             read: Duration::ZERO,
             requests: Vec::new(),
+            once: world.once,
+            counting: Radar::counting(world.radar.as_ref(), world.machine.page),
             spare: 0,
             next: 0,
             pids: Vec::new(),
@@ -155,7 +162,7 @@ impl Round {
     pub fn resync(world: &mut World) -> std::io::Result<(Vec<u32>, u64)> {
         let mut pids = Vec::with_capacity(world.table.len() + 64);
         world.proc.list(&mut pids)?;
-        let mut round = Self::empty(world.hears);
+        let mut round = Self::empty(world);
         let mut gone = Vec::new();
         world.table.compare(&pids, &mut round.pids, &mut gone);
         let count = gone.len() as u64;
@@ -174,7 +181,7 @@ impl Round {
         // An obituary is written once: who has one was a zombie until now.
         if self.hears
             && let Some(process) = world.table.get_mut(pid).filter(|process| !process.life.ended && !process.life.was_zombie)
-            && clock::monotonic_ns().saturating_sub(*process.missing.get_or_insert_with(clock::monotonic_ns)) < ON_ITS_WAY_NS
+            && clock::monotonic_ns().saturating_sub(process.missing.get_or_insert_with(now_ns).get()) < ON_ITS_WAY_NS
         {
             return;
         }
@@ -203,7 +210,7 @@ impl Round {
         if !world.proc.is_native() {
             // Nothing of this tree is sure to answer: the readers ask even for its counters.
             let mut process = Process::unknown(pid);
-            process.asked = Wants::STAT | Wants::FIRST | world.details;
+            process.asked = Wants::STAT | Wants::FIRST | world.details | world.once;
             self.requests.push(Request::Process { pid, start: None, wants: process.asked });
             world.table.insert(process);
             self.touched.push(pid);
@@ -225,7 +232,7 @@ impl Round {
         let kept = (world.table.may_keep() && !stat.is_kthread()).then_some(fd);
         let mut process = Process::new(stat, comm, kept);
         reread_memory(&world.proc, &mut process, &mut 0);
-        let wants = if stat.is_kthread() { Wants::OWNER | Wants::CGROUP } else { Wants::FIRST };
+        let wants = if stat.is_kthread() { Wants::OWNER | Wants::CGROUP } else { Wants::FIRST | self.once_wants(&process, &stat) };
         if stat.is_kthread() || stat.is_zombie() {
             process.facts.cmd = Reading::Absent;
             process.facts.exe = Reading::Absent;
@@ -277,7 +284,7 @@ impl Round {
         reread_memory(proc, process, &mut 0);
         process.life.many |= stat.num_threads > 1;
         process.life.sources = process.life.sources.and(Sources::PROC);
-        let mut wants = details | swap_wants(swap, process);
+        let mut wants = details | swap_wants(swap, process) | self.once_wants(process, &stat);
         if process.facts.owner.known().is_none() {
             wants |= Wants::OWNER;
         }
@@ -302,6 +309,14 @@ impl Round {
         self.touched.push(pid);
         self.sharers.extend(process.facts.exe.known().cloned());
         true
+    }
+
+    /// What is read of a process at first sight besides what is of everyone.
+    fn once_wants(&self, process: &Process, stat: &Stat) -> Wants {
+        if stat.is_kthread() || stat.is_zombie() {
+            return Wants::NONE;
+        }
+        self.once | if Radar::wants_maps(process, stat, self.counting, true) { Wants::MAPS } else { Wants::NONE }
     }
 
     /// Asks for facts of a process unless they are being read.
@@ -335,7 +350,7 @@ impl Round {
     /// A foreign tree: everyone's counters are asked of the readers.
     fn ask_all(&mut self, world: &mut World) -> bool {
         for process in world.table.iter_mut_from(0) {
-            let again = if self.everyone { Wants::FIRST | world.details } else { Wants::NONE };
+            let again = if self.everyone { Wants::FIRST | world.details | world.once } else { Wants::NONE };
             let wants = Wants::STAT | again;
             // What never answered is asked again at full samples only.
             if process.asked.is_empty() && (process.late.is_empty() || self.everyone) {
@@ -513,9 +528,12 @@ impl Round {
         if exec || was_kthread {
             wants |= Wants::CMD | Wants::EXE | Wants::OWNER;
         } else if self.everyone {
-            wants |= Wants::FIRST | swap_wants(swap, process);
+            wants |= Wants::FIRST | swap_wants(swap, process) | self.once;
         } else if ran && now_ns.saturating_sub(process.cmd_read_ns) > CMD_AGE_NS {
             wants |= Wants::CMD;
+        }
+        if Radar::wants_maps(process, &process.stat, self.counting, self.everyone) {
+            wants |= Wants::MAPS;
         }
         // Where an answer never came, asking again costs a thread for a second: only once it ran.
         if ran && !process.late.is_empty() {
@@ -544,7 +562,7 @@ impl Round {
         let due = cgroup_reads_due(process.id.start, boot_ticks, hz);
         if due > process.cgroup_reads {
             process.cgroup_reads = due;
-            self.want(Wants::CGROUP, process);
+            self.want(Wants::CGROUP | self.once, process);
         }
     }
 }
@@ -577,6 +595,11 @@ fn reread_memory(proc: &Proc, process: &mut Process, spare: &mut usize) {
     };
     let exact = read.ok().and_then(|length| statm::resident_pages(&buffer[..length]));
     process.rss_pages = exact.unwrap_or(process.stat.rss_pages);
+}
+
+/// CLOCK_MONOTONIC, which is never 0 by the time anything runs.
+fn now_ns() -> NonZeroU64 {
+    NonZeroU64::new(clock::monotonic_ns()).unwrap_or(NonZeroU64::MIN)
 }
 
 fn swap_wants(swap: bool, process: &Process) -> Wants {

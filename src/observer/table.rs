@@ -1,6 +1,7 @@
 //! The one table of live processes.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use super::accounts::Membership;
 use super::facts::{Facts, Reading, Wants};
 use super::footprint::Footprint;
 use super::life::Life;
+use super::radar::Limits;
 use super::shown::Shown;
 use super::sockets::Held;
 use super::usage::Usage;
@@ -37,7 +39,7 @@ pub struct Process {
     /// How often its control group was read after birth: at once, after 1 s and after 10 s.
     pub cgroup_reads: u8,
     /// It was not there when it was to be looked at, and its end was not told: since when, CLOCK_MONOTONIC nanoseconds.
-    pub missing: Option<u64>,
+    pub missing: Option<NonZeroU64>,
     /// Its counters at the last reading.
     pub stat: Stat,
     /// When its command line was read last, CLOCK_MONOTONIC nanoseconds.
@@ -62,6 +64,8 @@ pub struct Process {
     pub usage: Option<Box<Usage>>,
     /// What was counted of it for programs.
     pub membership: Membership,
+    /// What the limits radar remembers of it; `None` while it is off.
+    pub limits: Option<Box<Limits>>,
     /// Since when it is told not to answer, CLOCK_MONOTONIC nanoseconds; 0 while it answers.
     pub stuck_ns: u64,
     /// The sockets it held at the last listing of its descriptors; `None` until it was asked for one. Boxed: 8 bytes for all whom
@@ -94,6 +98,7 @@ impl Process {
             footprint: None,
             usage: None,
             membership: Membership::default(),
+            limits: None,
             stuck_ns: 0,
             held: None,
         }

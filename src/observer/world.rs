@@ -12,6 +12,7 @@ use super::facts::{Facts, Got, Reading, Wants, program_of};
 use super::footprint::Seen;
 use super::life::Sources;
 use super::names::Names;
+use super::radar::Radar;
 use super::readers::{self, Answer, Readers, Request};
 use super::samplers::alerts::Alert;
 use super::sockets::{Held, Sockets};
@@ -54,6 +55,10 @@ pub struct World {
     pub scrubber: Scrubber,
     /// What the selected columns need beyond the facts of every process.
     pub details: Wants,
+    /// What besides [`Wants::FIRST`] is read of each process at first sight and at full samples.
+    pub once: Wants,
+    /// How near everyone is to its limits; `None` while nobody asks.
+    pub radar: Option<Radar>,
     /// Whether any memory was ever swapped out: without, nobody is asked for it.
     pub swap: bool,
     /// Events tell of births and ends: the list of `/proc` is for bringing the table back in line, no tick's work.
@@ -103,6 +108,8 @@ impl World {
             readers,
             scrubber,
             details: Wants::NONE,
+            once: Wants::NONE,
+            radar: None,
             swap: false,
             hears: false,
             ended: Vec::new(),
@@ -122,6 +129,32 @@ impl World {
             reclaim: None,
             said_late: None,
             proc,
+        }
+    }
+
+    /// Switches the limits radar on or off. On, its values come with the next full sample.
+    pub fn watch_limits(&mut self, on: bool) {
+        if on {
+            self.once |= Wants::LIMITS;
+            if self.radar.is_none() {
+                self.radar = Some(Radar::new(&self.proc));
+            }
+        } else if self.radar.take().is_some() {
+            self.once = self.once.without(Wants::LIMITS);
+            for process in self.table.iter_mut_from(0) {
+                process.limits = None;
+            }
+        }
+    }
+
+    /// Asks what control groups have: of those with a limit; at a full sample, whether the others have one by now.
+    pub fn ask_cgroups(&mut self, everyone: bool) {
+        if let Some(radar) = &mut self.radar {
+            if everyone {
+                radar.max_maps = host::max_map_count(&self.proc);
+            }
+            let due = radar.cgroups.due(&self.proc, everyone);
+            self.readers.ask_cgroups(radar.cgroups.hierarchies(), due);
         }
     }
 
@@ -254,6 +287,11 @@ impl World {
                     self.names.set_group(gid, name);
                 }
                 Answer::Sockets { netns, pid, got } => self.sockets.take(netns, pid, got),
+                Answer::Cgroups(found) => {
+                    if let Some(radar) = &mut self.radar {
+                        radar.cgroups.take(found);
+                    }
+                }
             }
         }
         self.sockets.settle();
@@ -317,6 +355,9 @@ impl World {
                 stuck::does_not_answer(process, &mut self.alerts);
             }
             process.late |= wants;
+            if let Some(limits) = process.limits.as_mut().filter(|_| wants.has(Wants::LIMITS)) {
+                limits.soft = Reading::Late;
+            }
             mark_late(&mut process.facts, wants);
             return true;
         };
@@ -355,6 +396,9 @@ impl World {
         }
         if let Some(owner) = got.owner.filter(|answer| !is_over(&process.facts.owner, answer)) {
             process.facts.owner = Reading::from_read(owner);
+        }
+        if let Some(radar) = &mut self.radar {
+            radar.learn(process, got.limits, got.maps, got.cgroup_text.as_deref());
         }
         if let Some(base) = got.base {
             process.life.account.add_base(&base);

@@ -43,6 +43,12 @@ impl Machine {
     }
 }
 
+/// The most mappings a process may have (`vm.max_map_count`); `None` where it could not be read.
+#[must_use]
+pub fn max_map_count(proc: &Proc) -> Option<u64> {
+    number(proc.read("sys/vm/max_map_count").ok()?.trim_ascii())
+}
+
 /// CPUs online, from `/proc/stat`'s `cpuN` lines; 1 at least.
 #[must_use]
 pub fn cpus(stat: &[u8]) -> u64 {

@@ -6,6 +6,7 @@
 pub mod bell;
 pub mod capability;
 pub mod cgroup;
+pub mod cgroup_limits;
 pub mod clock;
 pub mod cmdline;
 pub mod connector;
