@@ -7,7 +7,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use super::{Failure, open_proc};
-use crate::observer::metering::{Metering, Orders};
+use crate::config::ProgramRule;
+use crate::observer::metering::{self, Metering, Orders};
 use crate::observer::readers::Readers;
 use crate::observer::round::{Looked, Round};
 use crate::observer::samplers::ps::{PsSampler, Rows, Selection};
@@ -132,6 +133,7 @@ impl Feed for Live {
 pub struct LiveUsage {
     look: Look,
     metering: Metering,
+    orders: Orders,
     of: Stream,
     interval: Duration,
 }
@@ -145,7 +147,14 @@ impl LiveUsage {
         let mut look = Look::new(proc, scrubber, true)?;
         let mut metering = Metering::default();
         metering.select(&mut look.world, Some(orders));
-        Ok(Self { look, metering, of, interval })
+        Ok(Self { look, metering, orders: orders.clone(), of, interval })
+    }
+
+    /// Counts by other rules from now on; each of them may have a program of its own.
+    pub fn follow(&mut self, rules: &[ProgramRule]) {
+        self.orders.most = self.orders.most.max(rules.len());
+        self.orders.expected = metering::expected(rules);
+        self.metering.select(&mut self.look.world, Some(&self.orders));
     }
 
     fn read(&mut self, everyone: bool) {

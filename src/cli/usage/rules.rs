@@ -1,5 +1,6 @@
 //! The feed of stream `usage`, and the file whose rules name programs.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -9,16 +10,19 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 
 use super::Arguments;
+use super::select::measured as measured_columns;
 use crate::cli::feed::{Feed, LiveUsage};
 use crate::cli::table::count;
 use crate::cli::{Failure, complain};
-use crate::config::{self, Overrides, Settings, Sources};
+use crate::config::{self, Matcher, NamePart, NameTemplate, Overrides, ProgramRule, Settings, Sources};
 use crate::observer::beat::Cadence;
 use crate::observer::metering::{self, Orders};
+use crate::observer::samplers::ps::Rows;
 use crate::observer::samplers::usage::Selection;
 use crate::record::schema::Columns;
 use crate::record::scrub::Scrubber;
 use crate::record::stream::Stream;
+use crate::record::value::Value;
 
 /// A feed of stream `usage` or `usage_process` whose rules may change while it goes on. Each sample holds a row for everyone, with the
 /// standard columns of its stream but `time`.
@@ -37,11 +41,65 @@ pub struct Heard {
     pub problems: Vec<String>,
 }
 
-impl RuledFeed for LiveUsage {
-    fn obey(&mut self, file: &Path, content: &[u8]) -> Heard {
-        let bytes = content.len();
-        Heard { good: 0, problems: vec![format!("{}: this build follows no such rules, and left {bytes} bytes alone", file.display())] }
+/// What the kernel says, by the rules of the config, or by those of a file alone.
+#[derive(Debug)]
+struct Live {
+    feed: LiveUsage,
+    /// The programs that the file names, where one does.
+    only: Option<BTreeSet<Vec<u8>>>,
+    /// Where the program stands in a row.
+    program: Option<usize>,
+}
+
+impl Feed for Live {
+    fn sample(&mut self) -> Result<Rows, Failure> {
+        let mut sample = self.feed.sample()?;
+        if let Some(only) = &self.only {
+            sample.rows.retain(|row| self.program.and_then(|at| row.values.get(at)).is_some_and(|program| is_one_of(only, program)));
+        }
+        Ok(sample)
     }
+}
+
+impl RuledFeed for Live {
+    fn obey(&mut self, file: &Path, content: &[u8]) -> Heard {
+        let (rules, problems) = understand(file, content);
+        let good = rules.len();
+        if good > 0 {
+            let (rules, only) = alone(rules);
+            self.feed.follow(&rules);
+            self.only = Some(only);
+        }
+        Heard { good, problems }
+    }
+}
+
+fn is_one_of(only: &BTreeSet<Vec<u8>>, program: &Value) -> bool {
+    matches!(program, Value::Word(program) if only.contains(&program[..]))
+}
+
+/// The rules of the good lines, and a sentence for each other one.
+fn understand(file: &Path, content: &[u8]) -> (Vec<ProgramRule>, Vec<String>) {
+    let why = format!("{}: this release follows no such rules, whatever its {} bytes say", file.display(), content.len());
+    (Vec::new(), vec![why])
+}
+
+/// Whoever none of the rules of a file names would have a program all the same: that of its executable, which may be called as one that
+/// the file does name. So a last rule takes them all to where nobody looks. Answers with all rules, and the programs of the file.
+fn alone(mut rules: Vec<ProgramRule>) -> (Vec<ProgramRule>, BTreeSet<Vec<u8>>) {
+    let only: BTreeSet<Vec<u8>> = rules.iter().map(|rule| rule.name.to_string().into_bytes()).collect();
+    let mut nowhere = "nowhere".to_owned();
+    while only.contains(nowhere.as_bytes()) {
+        nowhere.push('_');
+    }
+    if let Some(mut rest) = rules.last().cloned() {
+        rest.name = NameTemplate { parts: vec![NamePart::Text(nowhere)] };
+        (rest.exe, rest.cmd, rest.user, rest.cgroup, rest.unit, rest.expect) = (None, None, None, None, None, None);
+        rest.comm = Some(Matcher::Glob("*".to_owned()));
+        (rest.children, rest.multi) = (false, false);
+        rules.push(rest);
+    }
+    (rules, only)
 }
 
 /// The feed that was asked for; CPU is measured over `measured`, and no two samples are nearer to each other.
@@ -60,7 +118,12 @@ pub fn feed(arguments: &Arguments, stream: Stream, measured: Duration) -> Result
         most: settings.max_programs,
         expected: metering::expected(&settings.programs),
     };
-    Ok(Box::new(LiveUsage::new(&arguments.proc, stream, &orders, scrubber, measured)?))
+    let feed = LiveUsage::new(&arguments.proc, stream, &orders, scrubber, measured)?;
+    Ok(Box::new(Live {
+        feed,
+        only: None,
+        program: measured_columns(stream).iter().position(|column| *column == "program"),
+    }))
 }
 
 /// The config, whose rules name programs. One that nobody named and that is wrong is no reason to show nothing; but a collector would
@@ -180,7 +243,6 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::observer::samplers::ps::Rows;
 
     /// A feed that gives what it was told to, and understands `name regex` and nothing else.
     #[derive(Default)]
@@ -227,6 +289,29 @@ pub(super) mod tests {
         for none in ["", "123", "12.example.org", "a/b"] {
             assert_eq!(of_psstat(none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn whom_a_file_does_not_name_is_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("psmond.toml");
+        fs::write(
+            &config,
+            "[[program]]\nname = 'web'\ncmd = 'nginx'\nmulti = true\nexpect = 3\n[[program]]\nname = 'nowhere'\ncmd = 'x'\n",
+        )
+        .unwrap();
+        let said = config::load(&Sources::new(Some(config), Overrides::default())).unwrap().settings.programs;
+        let (rules, only) = alone(said.clone());
+        assert_eq!((&rules[..2], rules.len()), (&said[..], 3));
+        let rest = &rules[2];
+        assert_eq!(
+            (rest.name.to_string(), &rest.comm, &rest.cmd, rest.expect),
+            ("nowhere_".to_owned(), &Some(Matcher::Glob("*".to_owned())), &None, None)
+        );
+        for (program, is_shown) in [("web", true), ("nowhere", true), ("nowhere_", false), ("nginx", false)] {
+            assert_eq!(is_one_of(&only, &Value::word(program.as_bytes())), is_shown, "{program}");
+        }
+        assert!(!is_one_of(&only, &Value::Absent));
     }
 
     #[test]
