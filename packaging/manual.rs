@@ -21,6 +21,7 @@ const PSMOND_8: &str = include_str!("man/psmond.8.roff");
 const PSMON_1: &str = include_str!("man/psmon.1.roff");
 const PSMON_PSS_1: &str = include_str!("man/psmon-pss.1.roff");
 const PSMON_USAGE_1: &str = include_str!("man/psmon-usage.1.roff");
+const PSMON_EXPLAIN_1: &str = include_str!("man/psmon-explain.1.roff");
 const PSMOND_TOML_5: &str = include_str!("man/psmond.toml.5.roff");
 const MANUAL: &str = "psmon manual";
 const SOURCE: &str = concat!("psmon ", env!("CARGO_PKG_VERSION"));
@@ -76,6 +77,7 @@ fn pages() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
         let by_hand = match command.get_name() {
             "pss" => PSMON_PSS_1,
             "usage" => PSMON_USAGE_1,
+            "explain" => PSMON_EXPLAIN_1,
             _ => "",
         };
         pages.push((format!("man/{name}.1"), page(command, "1", more, &[by_hand, see_also].concat())?));

@@ -279,7 +279,6 @@ fn tcollector_may_end_it_or_go_away() {
 }
 
 #[test]
-#[ignore = "needs the program rules: understand() of cli/usage/rules and LiveUsage::follow"]
 fn a_rules_file_names_the_images_and_is_read_again() {
     let _waiting = Waiting::new("purules", 2);
     let dir = tempfile::tempdir().unwrap();

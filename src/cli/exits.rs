@@ -13,8 +13,8 @@ use super::events::event::Places;
 use super::events::lines::write_time;
 use super::hear::{Ended, Hear, Heard, Live, Lost, Told, Wanted};
 use super::ps::matches;
+use super::said::said;
 use super::screen::Screen;
-use super::scrub::scrubber;
 use super::tree::Tree;
 use super::users::Users;
 use super::{Answer, Failure, complain, open_proc, table};
@@ -88,7 +88,7 @@ pub struct Arguments {
     #[arg(long)]
     pub no_header: bool,
 
-    /// Read this config file instead of /etc/psmond.toml: it says what of command lines may be shown.
+    /// Read this config file instead of /etc/psmond.toml: it says what of command lines may be shown, and what a program is.
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -105,7 +105,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
     let shown = shown(arguments)?;
     let measured = columns(Stream::Exits, shown.iter().map(|column| column.name).chain(FILTERED).filter(|name| *name != "time"))?;
     let filter = Filter::new(arguments, &measured)?;
-    let scrubber = scrubber(arguments.config.as_deref())?;
+    let said = said(arguments.config.as_deref())?;
     let proc = Arc::new(open_proc(&arguments.proc)?);
     let tree = match arguments.tree {
         None => None,
@@ -127,7 +127,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
         flush_every: COLLECT,
         duration: Some(arguments.duration).filter(|duration| !duration.is_zero()),
     };
-    let mut feed = Live::open(&proc, scrubber, wanted)?;
+    let mut feed = Live::open(&proc, said, wanted)?;
     if let Some(why) = &feed.no_records {
         complain(&format!(
             "there are no exit records ({why}): what processes used is known only as far as /proc told it in time. psmon doctor names the mend."

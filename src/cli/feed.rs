@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
+use super::said::Said;
 use super::{Failure, open_proc};
 use crate::config::ProgramRule;
 use crate::observer::metering::{self, Metering, Orders};
+use crate::observer::programs::Programs;
 use crate::observer::readers::Readers;
 use crate::observer::round::{Looked, Round};
 use crate::observer::samplers::ps::{PsSampler, Rows, Selection};
 use crate::observer::world::World;
-use crate::record::scrub::Scrubber;
 use crate::record::stream::Stream;
 use crate::source::limits;
 
@@ -40,7 +41,7 @@ struct Look {
 
 impl Look {
     /// Opens `/proc`. Where it `keeps` files open it is for looking again.
-    fn new(proc: &Path, scrubber: Scrubber, keeps: bool) -> Result<Self, Failure> {
+    fn new(proc: &Path, said: Said, keeps: bool) -> Result<Self, Failure> {
         let proc = Arc::new(open_proc(proc)?);
         let (tell, ready) = mpsc::channel();
         let readers = Readers::start(
@@ -50,7 +51,9 @@ impl Look {
             }),
         );
         let may_keep = if keeps { usize::try_from(limits::raise_open_files().saturating_sub(64)).unwrap_or(0) } else { 0 };
-        Ok(Self { world: World::new(proc, readers, scrubber, may_keep), ready, looked: None })
+        let mut world = World::new(proc, readers, said.scrubber, may_keep);
+        world.programs = said.programs;
+        Ok(Self { world, ready, looked: None })
     }
 
     fn round(&mut self) -> Result<Round, Failure> {
@@ -103,11 +106,22 @@ impl Live {
     ///
     /// # Errors
     /// It could not be opened.
-    pub fn new(proc: &Path, selection: Selection, scrubber: Scrubber, interval: Duration) -> Result<Self, Failure> {
-        let mut look = Look::new(proc, scrubber, !interval.is_zero())?;
+    pub fn new(proc: &Path, selection: Selection, said: Said, interval: Duration) -> Result<Self, Failure> {
+        let mut look = Look::new(proc, said, !interval.is_zero())?;
         let sampler = PsSampler::new(selection);
         look.world.details = sampler.needs();
         Ok(Self { look, sampler, interval })
+    }
+}
+
+impl Live {
+    /// All that is known after one look at everyone.
+    ///
+    /// # Errors
+    /// `/proc` could not be listed.
+    pub fn world(&mut self) -> Result<&World, Failure> {
+        self.look.round()?;
+        Ok(&self.look.world)
     }
 }
 
@@ -143,8 +157,8 @@ impl LiveUsage {
     ///
     /// # Errors
     /// It could not be opened.
-    pub fn new(proc: &Path, of: Stream, orders: &Orders, scrubber: Scrubber, interval: Duration) -> Result<Self, Failure> {
-        let mut look = Look::new(proc, scrubber, true)?;
+    pub fn new(proc: &Path, of: Stream, orders: &Orders, said: Said, interval: Duration) -> Result<Self, Failure> {
+        let mut look = Look::new(proc, said, true)?;
         let mut metering = Metering::default();
         metering.select(&mut look.world, Some(orders));
         Ok(Self { look, metering, orders: orders.clone(), of, interval })
@@ -152,6 +166,7 @@ impl LiveUsage {
 
     /// Counts by other rules from now on; each of them may have a program of its own.
     pub fn follow(&mut self, rules: &[ProgramRule]) {
+        self.look.world.set_programs(Arc::new(Programs::new(rules, &[])));
         self.orders.most = self.orders.most.max(rules.len());
         self.orders.expected = metering::expected(rules);
         self.metering.select(&mut self.look.world, Some(&self.orders));

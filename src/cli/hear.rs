@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
+use super::said::Said;
 use super::{Failure, ending};
 use crate::observer::beat::Cadence;
 use crate::observer::drain::Ears;
@@ -13,7 +14,6 @@ use crate::observer::thread::{Observer, Orders, Output, Start, Take};
 use crate::record::flush::{Flush, TimedRow};
 use crate::record::ledger::NoteKind;
 use crate::record::schema::Columns;
-use crate::record::scrub::Scrubber;
 use crate::record::stream::Stream;
 use crate::record::wanted::FullWanted;
 use crate::source::limits;
@@ -126,7 +126,7 @@ impl Live {
     ///
     /// # Errors
     /// There are no events here, and why.
-    pub fn open(proc: &Arc<Proc>, scrubber: Scrubber, wanted: Wanted) -> Result<Self, Failure> {
+    pub fn open(proc: &Arc<Proc>, said: Said, wanted: Wanted) -> Result<Self, Failure> {
         let (tell, messages) = mpsc::sync_channel(WAITING);
         // From here on a signal ends the view, and not psmon in the middle of a line.
         let ends = tell.clone();
@@ -140,7 +140,7 @@ impl Live {
         let may_keep = usize::try_from(limits::raise_open_files().saturating_sub(64)).unwrap_or(0);
         let start = Start { proc: Arc::clone(proc), may_keep, ears: Ok(ears), past: Vec::new() };
         let end = wanted.duration.and_then(|duration| Instant::now().checked_add(duration));
-        let observer = Observer::start(start, orders(scrubber, wanted)?, Arc::new(FullWanted::default()), taker(tell.clone()))
+        let observer = Observer::start(start, orders(said, wanted)?, Arc::new(FullWanted::default()), taker(tell.clone()))
             .map_err(|error| Failure::System(format!("a thread could not be started: {error}")))?;
         let mut live = Self { observer, messages, first: None, no_records, end, stopping: None, stopped: false, told: Lost::default() };
         live.await_first_look();
@@ -239,7 +239,7 @@ fn told(flush: Flush, said: &mut Lost) -> Option<Told> {
     (!flush.rows.is_empty() || lost != Lost::default()).then_some(Told { stream: flush.stream, rows: flush.rows, lost })
 }
 
-fn orders(scrubber: Scrubber, wanted: Wanted) -> Result<Orders, Failure> {
+fn orders(said: Said, wanted: Wanted) -> Result<Orders, Failure> {
     let columns = Columns::for_view(Stream::Ps, &["pid"]).map_err(|error| Failure::System(error.to_string()))?;
     Ok(Orders {
         usage: None,
@@ -247,7 +247,8 @@ fn orders(scrubber: Scrubber, wanted: Wanted) -> Result<Orders, Failure> {
         ps: Some(Cadence { interval: LOOK_EVERY, changes: true, full_every: LOOK_AT_ALL_EVERY }),
         selection: ps::Selection { kthreads: false, interactive: true, own_pid: None, columns, sort: Vec::new() },
         pss: None,
-        scrubber,
+        scrubber: said.scrubber,
+        programs: said.programs,
         events: wanted.events,
         exits: wanted.exits,
         alerts: None,

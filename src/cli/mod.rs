@@ -1,7 +1,7 @@
 //! psmon, the tool: one file a command.
 //!
 //! * [`feed`], [`hear`]: where a view gets samples, and what happened; it cannot tell whether they are live or from the journal.
-//! * [`tree`], [`users`], [`scrub`]: what several views ask of processes in the same way.
+//! * [`tree`], [`users`], [`said`]: what several views ask of processes in the same way.
 //! * [`ending`]: what ends a view that goes on.
 //! * [`table`], [`screen`]: how people see them.
 
@@ -10,12 +10,13 @@ pub mod doctor;
 pub mod ending;
 pub mod events;
 pub mod exits;
+pub mod explain;
 pub mod feed;
 pub mod hear;
 pub mod ps;
 pub mod pss;
+pub mod said;
 pub mod screen;
-pub mod scrub;
 pub mod table;
 pub mod tree;
 pub mod usage;
@@ -55,6 +56,8 @@ pub enum Command {
     Events(Box<events::Arguments>),
     /// How processes end and what they used, as they end.
     Exits(Box<exits::Arguments>),
+    /// Which program a process counts for: by which rule, and why not by those before it.
+    Explain(explain::Arguments),
     /// Is the journal whole?
     Verify(verify::Arguments),
     /// The config: as it is in force here, as it is by default, or whether a file is right.
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Usage(arguments) => usage::run(&arguments, &mut out),
         Command::Events(arguments) => events::run(&arguments, &mut out),
         Command::Exits(arguments) => exits::run(&arguments, &mut out),
+        Command::Explain(arguments) => explain::run(&arguments, &mut out),
         Command::Verify(arguments) => verify::run(&arguments, &mut out),
         Command::Config(arguments) => config::run(&arguments, &mut out),
         Command::Doctor(arguments) => doctor::run(&arguments, &mut out),

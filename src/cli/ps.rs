@@ -8,7 +8,7 @@ use clap::{ArgAction, Args};
 use regex::bytes::Regex;
 
 use super::feed::{Feed, Live};
-use super::scrub::scrubber;
+use super::said::said;
 use super::users::Users;
 use super::{Answer, Failure, table};
 use crate::observer::samplers::ps::Selection;
@@ -75,7 +75,7 @@ pub struct Arguments {
     #[arg(long)]
     pub bytes: bool,
 
-    /// Read this config file instead of /etc/psmond.toml: it says what of command lines may be shown.
+    /// Read this config file instead of /etc/psmond.toml: it says what of command lines may be shown, and what a program is.
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -111,7 +111,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
         columns: measured.clone(),
         sort,
     };
-    let mut feed = Live::new(&arguments.proc, selection, scrubber(arguments.config.as_deref())?, interval)?;
+    let mut feed = Live::new(&arguments.proc, selection, said(arguments.config.as_deref())?, interval)?;
     let sample = feed.sample()?;
     let matching: Vec<Vec<Value>> = sample.rows.iter().filter(|row| filter.takes(row)).map(|row| project(row, &measured, &shown)).collect();
     if matching.is_empty() {

@@ -287,6 +287,9 @@ pub(super) fn pattern(text: &str) -> Result<String, String> {
 
 /// What is wrong with a pattern, on one line: the crate draws it over several.
 pub(super) fn bad_regex(text: &str, error: &regex::Error) -> String {
+    if let regex::Error::CompiledTooBig(limit) = error {
+        return format!("'{}' is too large: compiled it takes more than {} KiB; repeat less of it", clip(text), limit >> 10);
+    }
     let drawn = error.to_string();
     let why = drawn.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("").trim();
     format!("'{}' is no regular expression: {}", clip(text), why.trim_start_matches("error: "))

@@ -17,6 +17,7 @@ use super::error::{At, Problem};
 use super::file::Source;
 use super::given::{Given, Read, Wrong, meant, named};
 use super::load::Overrides;
+use super::rules::Place;
 use super::units::clip;
 
 /// Where a value came from.
@@ -221,6 +222,11 @@ impl<'a> Section<'_, 'a> {
             asks(&mut section);
             section.finish();
         }
+    }
+
+    /// Where this section stands in the file.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.layers.source.map(|source| Place { file: source.path.into(), line: source.line(self.span.start) })
     }
 
     /// The names within this section, in the order of the file.

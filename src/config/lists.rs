@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::given::{self, Given, Read, choice, decimal, decimals, flag, meant, path, string, strings, whole};
 use super::layers::Section;
-use super::rules::{Budget, BudgetOf, Export, ExportKind, Fact, Matcher, NamePart, NameTemplate, ProgramRule, Target, Url};
+use super::rules::{self, Budget, BudgetOf, Export, ExportKind, Fact, Matcher, NamePart, NameTemplate, ProgramRule, Target, Url};
 use super::show;
 use super::types::Settings;
 use super::units::show_duration;
@@ -47,11 +47,13 @@ fn program(section: &mut Section<'_, '_>) -> Option<ProgramRule> {
     let cgroup = section.optional("cgroup", matcher(Matcher::Glob), show_matcher);
     let unit = section.optional("unit", matcher(Matcher::Glob), show_matcher);
     let expect = section.optional("expect", whole(0..=1_000_000), u64::to_string).and_then(|number| u32::try_from(number).ok());
-    let (mut children, mut multi) = (false, false);
+    let (mut children, mut multi) = (true, false);
     section.ask("children", &mut children, flag, bool::to_string);
     section.ask("multi", &mut multi, flag, bool::to_string);
 
-    let mut rule = ProgramRule { name: NameTemplate { parts: Vec::new() }, exe, comm, cmd, user, cgroup, unit, expect, children, multi };
+    let place = section.place();
+    let name_to_come = NameTemplate { parts: Vec::new() };
+    let mut rule = ProgramRule { name: name_to_come, exe, comm, cmd, user, cgroup, unit, expect, children, multi, place };
     let conditions = ["exe", "comm", "cmd", "user", "cgroup", "unit"];
     if !conditions.iter().any(|condition| section.says(condition)) {
         section.wrong(format!("[[program]] needs a condition, one of {}", conditions.join(", ")));
@@ -71,7 +73,7 @@ fn matcher(plain: impl Fn(String) -> Matcher) -> impl Fn(Given<'_>) -> Read<Matc
     move |given| {
         let text = string(given)?;
         match slashed(&text) {
-            Some(pattern) => Ok(Matcher::Regex(given::pattern(pattern)?)),
+            Some(pattern) => Ok(Matcher::Regex(rule_pattern(pattern)?)),
             None => Ok(plain(text)),
         }
     }
@@ -80,7 +82,12 @@ fn matcher(plain: impl Fn(String) -> Matcher) -> impl Fn(Given<'_>) -> Read<Matc
 /// A regular expression, with or without its slashes.
 fn anywhere(given: Given<'_>) -> Read<String> {
     let text = string(given)?;
-    Ok(given::pattern(slashed(&text).unwrap_or(&text))?)
+    Ok(rule_pattern(slashed(&text).unwrap_or(&text))?)
+}
+
+/// A pattern that compiles and is not too large, as it was said.
+pub(super) fn rule_pattern(text: &str) -> Result<String, String> {
+    rules::compile(text).map(|_| text.to_owned()).map_err(|error| given::bad_regex(text, &error))
 }
 
 fn slashed(text: &str) -> Option<&str> {
@@ -96,7 +103,10 @@ fn show_matcher(matcher: &Matcher) -> String {
 
 /// Cuts a name into its pieces; what stands in braces must be a fact or a capture of the rule.
 fn template(name: &str, rule: &ProgramRule) -> Result<NameTemplate, String> {
-    let regexes: Vec<regex::bytes::Regex> = rule.regexes().filter_map(|pattern| regex::bytes::Regex::new(pattern).ok()).collect();
+    if !name.is_empty() && !name.contains(['{', '}']) {
+        return Ok(NameTemplate { parts: vec![NamePart::Text(name.to_owned())] });
+    }
+    let regexes: Vec<regex::bytes::Regex> = rule.regexes().filter_map(|pattern| rules::compile(pattern).ok()).collect();
     let captures: Vec<&str> = regexes.iter().flat_map(|regex| regex.capture_names().flatten()).collect();
     let groups = regexes.iter().map(|regex| regex.captures_len() - 1).max().unwrap_or(0);
     let mut parts = Vec::new();

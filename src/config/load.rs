@@ -10,7 +10,10 @@ use super::file::{self, Source};
 use super::given::Given;
 use super::layers::{Layers, Line, Origin};
 use super::place::{self, Machine, System};
+use super::programs_file::{self, RulesFile};
+use super::rules::ProgramRule;
 use super::types::Settings;
+use super::units::clip;
 use super::{keys, show};
 
 /// The config where no other is named.
@@ -100,8 +103,10 @@ pub struct Loaded {
     pub file: PathBuf,
     /// Its bytes; `None` where there is no file and none was named.
     pub content: Option<Vec<u8>>,
-    /// Sentences for the operator: what was ignored, and a log directory that was replaced.
+    /// Sentences for the operator: what was ignored, a log directory that was replaced, lines of the rules file that are wrong.
     pub warnings: Vec<String>,
+    /// What was made of `programs_file`, where there is one; its rules stand in the settings too, behind those of the config.
+    pub rules_file: Option<RulesFile>,
     lines: Vec<Line>,
 }
 
@@ -118,6 +123,21 @@ impl Loaded {
     #[must_use]
     pub fn effective(&self) -> String {
         show::effective(&self.file, &self.lines)
+    }
+
+    /// Keeps the rules that the config before had from its rules file, where the same file cannot be read now or holds no rule.
+    /// Answers with why they are kept.
+    pub fn keep_rules_of(&mut self, before: &Self) -> Option<String> {
+        let file = self.rules_file.as_mut()?;
+        let trouble = file.trouble.as_ref()?;
+        let known = before.rules_file.as_ref().filter(|known| !known.rules.is_empty())?;
+        if before.settings.programs_file != self.settings.programs_file {
+            return None;
+        }
+        let why = format!("{trouble}; its {} rules as they were stay in force", known.rules.len());
+        file.rules.clone_from(&known.rules);
+        self.settings.programs.extend(known.rules.iter().cloned());
+        Some(why)
     }
 
     /// Where the value of a key (`log_dir`, `ps.interval`) came from; `None` for what is no such key.
@@ -177,7 +197,25 @@ pub fn load_on(sources: &Sources, machine: &dyn Machine) -> Result<Loaded, Confi
             line.origin = chosen.origin;
         }
     }
-    Ok(Loaded { settings, file: sources.file.clone(), content, warnings, lines })
+    let rules_file = settings.programs_file.as_deref().map(programs_file::load);
+    if let Some(rules) = &rules_file {
+        warnings.extend(rules.problems.iter().cloned());
+        warnings.extend(rules.trouble.clone());
+        settings.programs.extend(rules.rules.iter().cloned());
+    }
+    warnings.extend(settings.programs.iter().filter_map(finds_anything));
+    Ok(Loaded { settings, file: sources.file.clone(), content, warnings, rules_file, lines })
+}
+
+/// A rule that is right, and claims more than was meant, as likely as not.
+fn finds_anything(rule: &ProgramRule) -> Option<String> {
+    let pattern = rule.finds_anything()?;
+    let place = rule.place.as_ref().map_or_else(String::new, |place| format!("{}:{}: ", place.file.display(), place.line));
+    Some(format!(
+        "{place}the expression '{}' of program '{}' matches the empty text, and so whatever it is asked",
+        clip(pattern),
+        rule.name
+    ))
 }
 
 /// `/etc` itself may be missing in a small container.

@@ -3,10 +3,35 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::literals::required;
 use crate::record::stream::Stream;
+
+/// The most bytes a compiled pattern may take. Matching takes linear time whatever the pattern; what a catastrophic one
+/// (`(\w{100}){100}`) costs is memory, and the time to compile it: this is some 10 ms.
+pub const REGEX_BYTES: usize = 1 << 20;
+
+/// Compiles a pattern of a rule.
+///
+/// # Errors
+/// It is no regular expression, or compiled it takes more than [`REGEX_BYTES`].
+pub fn compile(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern).size_limit(REGEX_BYTES).build()
+}
+
+/// Where a rule stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub file: Arc<Path>,
+    /// The line, from 1.
+    pub line: usize,
+}
 
 /// A condition on one fact of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +133,8 @@ pub struct ProgramRule {
     pub children: bool,
     /// Whether later rules may claim the same process as well.
     pub multi: bool,
+    /// Where it stands.
+    pub place: Option<Place>,
 }
 
 impl ProgramRule {
@@ -115,6 +142,14 @@ impl ProgramRule {
     pub fn regexes(&self) -> impl Iterator<Item = &str> {
         let others = [&self.exe, &self.comm, &self.user, &self.cgroup, &self.unit];
         self.cmd.as_deref().into_iter().chain(others.into_iter().flatten().filter_map(Matcher::regex))
+    }
+
+    /// The pattern, if one is a regular expression that finds the empty text, and so whatever it is asked.
+    #[must_use]
+    pub fn finds_anything(&self) -> Option<&str> {
+        // Where something must be there nothing is compiled: there may be ten thousand.
+        let finds_empty = |pattern: &str| required(pattern).is_none() && compile(pattern).is_ok_and(|regex| regex.is_match(b""));
+        self.regexes().find(|pattern| finds_empty(pattern))
     }
 }
 

@@ -407,6 +407,40 @@ fn a_fallback_is_taken_and_told() {
     assert!(loaded.effective().contains("log_dir = \"/home/me/.local/state/psmon\""));
 }
 
+//--- The rules file
+
+#[test]
+fn rules_of_the_file_stand_behind_those_of_the_config() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("psstat.conf");
+    let config = format!("programs_file = {file:?}\n[[program]]\nname = 'own'\ncomm = 'x'\n");
+    let load = || load_all(config.as_bytes(), &[], Overrides::default()).unwrap();
+    let names = |loaded: &Loaded| loaded.settings.programs.iter().map(|rule| rule.name.to_string()).collect::<Vec<_>>();
+    // Missing at the start: said, and psmond starts without.
+    let missing = load();
+    assert_eq!(names(&missing), ["own"]);
+    assert!(missing.warnings.iter().any(|warning| warning.contains("there is no such file")), "{:?}", missing.warnings);
+    std::fs::write(&file, "web nginx\nbad (\nall x*\n").unwrap();
+    let good = load();
+    assert_eq!(names(&good), ["own", "web", "all"]);
+    let said = |part: &str| good.warnings.iter().any(|warning| warning.contains(part));
+    assert!(
+        said("psstat.conf:2: '(' is no regular expression") && said("psstat.conf:3: the expression 'x*'"),
+        "{:?}",
+        good.warnings
+    );
+    // Emptied or gone while it runs: the rules as they were stay, however often it is loaded again.
+    std::fs::write(&file, "# nothing\n").unwrap();
+    let mut empty = load();
+    let why = empty.keep_rules_of(&good).unwrap();
+    assert!(why.contains("not one line") && why.ends_with("its 2 rules as they were stay in force"), "{why}");
+    std::fs::remove_file(&file).unwrap();
+    let mut gone = load();
+    assert!(gone.keep_rules_of(&empty).unwrap().contains("there is no such file"));
+    assert_eq!(names(&gone), ["own", "web", "all"]);
+    assert_eq!(load().keep_rules_of(&missing), None, "there were none to keep");
+}
+
 //--- The effective view
 
 #[test]
@@ -418,7 +452,10 @@ fn the_effective_view_is_a_config_that_means_the_same() {
     let loaded = load_all(config.as_bytes(), &[("PSMON_PS_INTERVAL", "90s")], Overrides::default()).unwrap();
     let shown = loaded.effective();
     let again = load_all(shown.as_bytes(), &[], Overrides::default()).unwrap_or_else(|error| panic!("{error}\n{shown}"));
-    assert_eq!(again.settings, loaded.settings, "{shown}");
+    let mut settings = [again.settings, loaded.settings.clone()];
+    // It stands in another file.
+    settings.iter_mut().flat_map(|settings| &mut settings.programs).for_each(|rule| rule.place = None);
+    assert_eq!(settings[0], settings[1], "{shown}");
     assert!(
         shown.lines().any(|line| line.starts_with("interval = \"1m 30s\" ") && line.ends_with("# environment PSMON_PS_INTERVAL")),
         "{shown}"

@@ -1,6 +1,7 @@
 //! What the config means to the observer and to the journal.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use regex::bytes::Regex;
@@ -12,6 +13,7 @@ use crate::journal::writer;
 use crate::observer::beat::Cadence;
 use crate::observer::footprint::Limits;
 use crate::observer::metering;
+use crate::observer::programs::Programs;
 use crate::observer::samplers::ps::Selection;
 use crate::observer::samplers::{events, exits, pss, usage};
 use crate::observer::thread::Orders;
@@ -53,6 +55,7 @@ pub fn observer(settings: &Settings, scrubber: Scrubber, to_stdout: Option<Strea
         pss: is_on(Stream::Pss, settings.pss.sampled.enabled).then(|| (cadence(&settings.pss.sampled), pss(settings))),
         usage: usage(settings, to_stdout),
         scrubber,
+        programs: Arc::new(Programs::new(&settings.programs, &settings.interpreters)),
         events,
         exits,
         alerts: is_on(Stream::Alerts, true).then(|| Columns::standard(Stream::Alerts)),

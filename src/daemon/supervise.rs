@@ -2,6 +2,7 @@
 //! file, the watchdog's timer, and the end of a part of the daemon.
 
 use std::future::poll_fn;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -30,6 +31,16 @@ use crate::source::clock::Wall;
 const SLOW: Duration = Duration::from_secs(5);
 /// How long a stop waits for the last write.
 const LAST_WRITE: Duration = Duration::from_secs(20);
+
+/// Who asked for a reload: the rules file, by its change.
+const BY_RULES_FILE: &str = "programs_file";
+
+/// The watch of a rules file.
+struct RulesWatch {
+    file: PathBuf,
+    /// `None` where it cannot be watched.
+    watcher: Option<Watcher>,
+}
 
 /// What keeps the daemon running.
 #[derive(Debug)]
@@ -75,9 +86,11 @@ pub fn signals(runtime: &tokio::runtime::Runtime) -> Result<SignalsInfo<WithOrig
 enum Wake {
     Signal(Origin),
     Config,
+    Rules,
     Watchdog,
     Ended(Ended),
     NoWatch,
+    NoRulesWatch,
 }
 
 impl Supervisor {
@@ -86,7 +99,8 @@ impl Supervisor {
     /// # Errors
     /// A part ended by itself.
     pub async fn run(mut self, mut signals: SignalsInfo<WithOrigin>) -> Result<(), Failure> {
-        let mut watcher = self.watch();
+        let mut watcher = self.watch(&self.loaded.file);
+        let mut rules = self.watch_rules(None);
         self.heart.timer = notify::watchdog_every().map(|every| {
             let mut timer = interval(every);
             timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -99,6 +113,7 @@ impl Supervisor {
             let wake = tokio::select! {
                 signal = next_signal(&mut signals) => signal.map_or(Wake::NoWatch, Wake::Signal),
                 changed = config_change(&mut watcher) => if changed { Wake::Config } else { Wake::NoWatch },
+                changed = rules_change(&mut rules) => if changed { Wake::Rules } else { Wake::NoRulesWatch },
                 () = tick(&mut self.heart.timer) => Wake::Watchdog,
                 Some(ended) = self.ended.recv() => Wake::Ended(ended),
             };
@@ -119,11 +134,23 @@ impl Supervisor {
                         self.reload(reloads, "file").await;
                     }
                 }
-                Wake::NoWatch => watcher = self.watch(),
+                Wake::Rules => {
+                    // Its content decides, whatever its time: a restored backup is older than what it replaces.
+                    let file = self.loaded.settings.programs_file.clone();
+                    let now =
+                        self.while_beating(blocking(move || file.and_then(|file| std::fs::read(file).ok()))).await.unwrap_or_default();
+                    if self.loaded.rules_file.as_ref().is_some_and(|rules| rules.content != now) {
+                        reloads += 1;
+                        self.reload(reloads, BY_RULES_FILE).await;
+                    }
+                }
+                Wake::NoWatch => watcher = self.watch(&self.loaded.file),
+                Wake::NoRulesWatch => rules = self.watch_rules(None),
                 Wake::Watchdog => self.beat(),
                 Wake::Ended(Ended::Pipe) => return self.stop("pipe").await,
                 Wake::Ended(Ended::Observer) => return Err(Failure::System("the observer ended by itself".to_owned())),
             }
+            rules = self.watch_rules(rules);
         }
     }
 
@@ -166,13 +193,22 @@ impl Supervisor {
         }
     }
 
-    fn watch(&self) -> Option<Watcher> {
-        match Watcher::new(&self.loaded.file) {
+    fn watch(&self, file: &Path) -> Option<Watcher> {
+        match Watcher::new(file) {
             Ok(watcher) => Some(watcher),
             Err(error) => {
-                tracing::warn!(target: "config", "{} cannot be watched: {error}. A change of it is seen on SIGHUP only.", self.loaded.file.display());
+                tracing::warn!(target: "config", "{} cannot be watched: {error}. A change of it is seen on SIGHUP only.", file.display());
                 None
             }
+        }
+    }
+
+    /// Watches the rules file that the config names now; the watch before goes on where it is the same one.
+    fn watch_rules(&self, before: Option<RulesWatch>) -> Option<RulesWatch> {
+        let file = self.loaded.settings.programs_file.as_ref()?;
+        match before {
+            Some(watch) if watch.file == *file => Some(watch),
+            _ => Some(RulesWatch { watcher: self.watch(file), file: file.clone() }),
         }
     }
 
@@ -210,12 +246,15 @@ impl Supervisor {
                 notify::ready(&format!("{} Reloaded at {}.{kept}", self.status(), Wall::default().now()));
             }
             Err(why) => {
-                tracing::error!(target: "config", "The reload asked by {by} was refused, the config before stays in force: {why}");
+                let rules = self.loaded.settings.programs_file.as_ref().filter(|_| by == BY_RULES_FILE);
+                let file = rules.unwrap_or(&self.loaded.file).display();
+                if rules.is_some() {
+                    tracing::error!(target: "config", "The new program rules were refused: {why}");
+                } else {
+                    tracing::error!(target: "config", "The reload asked by {by} was refused, the config before stays in force: {why}");
+                }
                 let first = why.lines().next().unwrap_or_default().to_owned();
-                let note = Note::new(Wall::default().now(), NoteKind::ReloadRefused)
-                    .with("file", self.loaded.file.display())
-                    .with("by", by)
-                    .with("why", &first);
+                let note = Note::new(Wall::default().now(), NoteKind::ReloadRefused).with("file", file).with("by", by).with("why", &first);
                 self.sink.note(note);
                 notify::ready(&format!("{} A reload was refused: {first}", self.status()));
             }
@@ -229,13 +268,20 @@ impl Supervisor {
         // What stood there before it was loaded counts as seen even if it is refused: one change, one answer. Should
         // it have changed in between, the change is told, and what came then is loaded in its turn.
         let (before, loaded) = self.while_beating(blocking(move || (std::fs::read(file).ok(), config::load(&sources)))).await?;
-        let loaded = match loaded {
+        let mut loaded = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.loaded.content = before;
                 return Err(error.brief());
             }
         };
+        if let Some(why) = loaded.keep_rules_of(&self.loaded) {
+            if by == BY_RULES_FILE {
+                self.loaded.rules_file = loaded.rules_file;
+                return Err(why);
+            }
+            tracing::warn!(target: "config", "{why}.");
+        }
         for warning in &loaded.warnings {
             tracing::warn!(target: "config", "{warning}");
         }
@@ -322,6 +368,14 @@ async fn next_signal(signals: &mut SignalsInfo<WithOrigin>) -> Option<Origin> {
 async fn config_change(watcher: &mut Option<Watcher>) -> bool {
     match watcher {
         Some(watcher) => watcher.changed().await.is_ok(),
+        None => std::future::pending().await,
+    }
+}
+
+/// The same of the rules file.
+async fn rules_change(watch: &mut Option<RulesWatch>) -> bool {
+    match watch {
+        Some(watch) => config_change(&mut watch.watcher).await,
         None => std::future::pending().await,
     }
 }

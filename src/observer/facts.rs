@@ -4,6 +4,9 @@ use std::ops::{BitOr, BitOrAssign};
 use std::sync::Arc;
 
 use super::life::Base;
+use super::programs::Also;
+use super::programs::family::Family;
+use super::programs::member::Claim;
 use super::sockets::Held;
 use crate::record::cmd::Cmd;
 use crate::source::ReadError;
@@ -225,12 +228,23 @@ impl Details {
 pub struct Facts {
     /// The command line as it may be recorded; absent where nothing of it may.
     pub cmd: Reading<Arc<Cmd>>,
+    /// The command line as the process really said it, where program rules look at it. Never stored, shown or sent; one with
+    /// `cmd` where nothing of it had to go.
+    pub really: Option<Arc<Cmd>>,
     /// A hash of what the process really said, so that the same words are not scrubbed twice.
     pub said: u64,
     /// Path of the executable.
     pub exe: Reading<Arc<[u8]>>,
     /// The program it counts for.
     pub program: Reading<Arc<[u8]>>,
+    /// Further programs, where rules let it count for several.
+    pub also: Option<Also>,
+    /// By what it counts for them.
+    pub claim: Claim,
+    /// The family it was born into: what it counts for where no rule claims it.
+    pub family: Option<Arc<Family>>,
+    /// What its children are born into, where a rule claims it.
+    pub heads: Option<Arc<Family>>,
     /// Path of the control group.
     pub cgroup: Reading<Arc<[u8]>>,
     /// The unit that the path names.
@@ -245,17 +259,45 @@ impl Facts {
     /// What a child has of its parent.
     #[must_use]
     pub fn inherited(&self) -> Self {
-        let Self { cmd, said, exe, program, cgroup, unit, owner, details: _ } = self;
+        let Self { cmd, really, said, exe, program, also, claim, family, heads, cgroup, unit, owner, details: _ } = self;
         Self {
             cmd: cmd.clone(),
+            really: really.clone(),
             said: *said,
             exe: exe.clone(),
             program: program.clone(),
+            also: also.clone(),
+            claim: *claim,
+            family: family.clone(),
+            heads: heads.clone(),
             cgroup: cgroup.clone(),
             unit: unit.clone(),
             owner: owner.clone(),
             details: None,
         }
+    }
+
+    /// Without what an execution makes another: what is known of the program before. Who belongs to it still does, until it is
+    /// known what it executed.
+    pub fn forget_program(&mut self) {
+        self.cmd = Reading::Unread;
+        self.really = None;
+        self.said = 0;
+        self.exe = Reading::Unread;
+        self.program = Reading::Unread;
+        self.also = None;
+    }
+
+    /// Whether a rule claims it.
+    #[must_use]
+    pub const fn is_claimed(&self) -> bool {
+        matches!(self.claim, Claim::Rule(_))
+    }
+
+    /// What a child is born into.
+    #[must_use]
+    pub const fn passes_on(&self) -> Option<&Arc<Family>> {
+        if self.is_claimed() { self.heads.as_ref() } else { self.family.as_ref() }
     }
 }
 

@@ -220,6 +220,8 @@ pub struct Life {
     pub distrusts: bool,
     /// What its ended tasks used.
     pub account: Account,
+    /// Who bore it is gone: its parent is somebody else by now.
+    pub adopted: bool,
     /// It bore someone, or leads a session: its end changes others.
     pub concerns_others: bool,
 }

@@ -26,6 +26,8 @@ use super::drain::{Batch, Offsets, Totals};
 use super::facts::{Reading, Wants};
 use super::life::{Life, Sources};
 use super::obituary::{End, Obituary, Status};
+use super::programs::Subject;
+use super::programs::member::{self, Claim};
 use super::records::Records;
 use super::samplers::events::{Events, Happening, Info};
 use super::samplers::exits::Exits;
@@ -82,15 +84,20 @@ impl Lifecycle {
 
     /// Takes in what was read at executions.
     pub fn capture(&mut self, world: &mut World, captured: impl Iterator<Item = Captured>) {
+        if !Arc::ptr_eq(&self.argvs.programs, &world.programs) {
+            self.argvs.programs = Arc::clone(&world.programs);
+        }
         for captured in captured {
             let exec = (captured.pid, captured.time_ns);
             let Some(argv) = argv(captured, world) else { continue };
             if let Some(process) = world.table.get_mut(exec.0).filter(|process| process.life.exec == Some(exec)) {
                 apply(process, &argv);
+                classify(world, exec.0);
             }
             // Rows that wait for it, children born meanwhile, or the execution itself, which is still to be told.
             self.argvs.insert(exec, argv);
         }
+        world.settle();
     }
 
     /// Takes in a batch.
@@ -111,6 +118,9 @@ impl Lifecycle {
                     if task.task == task.pid {
                         if let Some(process) = world.table.get_mut(task.pid) {
                             process.facts.owner = Reading::Known(ids[1]);
+                        }
+                        if world.programs.needs_user() {
+                            world.classify(task.pid);
                         }
                         world.ask_user(ids[1]);
                     }
@@ -141,6 +151,7 @@ impl Lifecycle {
                 process.life.concerns_others = true;
             }
         }
+        world.settle();
     }
 
     /// Whether somebody is dying.
@@ -185,15 +196,19 @@ impl Lifecycle {
         self.buried.remove(&pid);
         self.records.forget(pid, event.time_ns);
         let mut life = Life { born_ns: Some(born_ns), sources: Sources::CONNECTOR, tasks: 1, ..Life::default() };
+        let mut came = false;
         if let Some(bearer) = world.table.get_mut(parent.pid) {
             bearer.life.concerns_others = true;
-            resolve(bearer, &self.argvs);
+            came = resolve(bearer, &self.argvs);
             life.parent = Some(bearer.id);
             life.pcomm = Some(Arc::clone(&bearer.comm));
             life.exec = bearer.life.exec;
             life.sources = life.sources.and(Sources::INHERITED);
         } else {
             life.parent = Some(Identity { pid: parent.pid, start: 0 });
+        }
+        if came {
+            classify(world, parent.pid);
         }
         match world.table.get_mut(pid) {
             // It was listed before its birth was told.
@@ -226,7 +241,7 @@ impl Lifecycle {
 
     fn exec(&self, world: &mut World, event: &Event, task: Task, telling: &mut Telling<'_>) {
         let exec = (task.pid, event.time_ns);
-        let mut before = None;
+        let (mut before, mut came) = (None, false);
         if let Some(process) = world.table.get_mut(task.pid) {
             // What is being read of it at this moment may be of the program before.
             process.life.distrusts |= process.asked.has(Wants::CMD) || process.asked.has(Wants::EXE);
@@ -244,7 +259,10 @@ impl Lifecycle {
             process.life.tasks = 1;
             process.life.owes_an_end = process.life.many && process.life.first_code.is_none();
             process.life.first_code = None;
-            resolve(process, &self.argvs);
+            came = resolve(process, &self.argvs);
+        }
+        if came {
+            classify(world, task.pid);
         }
         world.other_sharers(before);
         self.tell(world, event, EventKind::Exec, task, Info::None, telling);
@@ -259,8 +277,9 @@ impl Lifecycle {
             let before = std::mem::replace(&mut process.comm, Arc::clone(&new));
             // Of an exec whose name was not read the name before is another program's.
             old = process.life.exec.is_none().then_some(before);
-            if process.life.exec.is_none() && !matches!(process.facts.exe, Reading::Known(_) | Reading::Unread) {
-                process.facts.program = super::world::program(process);
+            let matters = !world.programs.is_plain() || !matches!(process.facts.exe, Reading::Known(_) | Reading::Unread);
+            if process.life.exec.is_none() && matters {
+                world.classify(task.pid);
             }
         }
         self.tell(world, event, EventKind::Comm, task, Info::Renamed(old, new), telling);
@@ -353,7 +372,11 @@ impl Lifecycle {
         if let Some(whole) = self.records.of_whole(pid) {
             process.life.account.add(&whole);
         }
-        resolve(process, &self.argvs);
+        let came = resolve(process, &self.argvs) || (process.facts.claim == Claim::None && process.life.exec.is_none());
+        if came && !world.programs.is_plain() {
+            // Nobody is born of it any more.
+            member::classify(process, &world.programs, &world.names);
+        }
         let Some((time_ns, status)) = process.life.dying else { return };
         let end = End {
             unix_ns: self.offsets.wall.saturating_add_unsigned(time_ns),
@@ -424,7 +447,11 @@ impl Lifecycle {
         let status = Status(code);
         let end = End { unix_ns: self.unix_ns(event), boot_ns: self.boot_ns(event), status: Some(status) };
         let parent = parent.map(|parent| parent.pid);
-        telling.exits.add(Obituary::of_stranger(task.pid, parent, (record, whole.as_ref()), end, world.machine.hz));
+        let mut obituary = Obituary::of_stranger(task.pid, parent, (record, whole.as_ref()), end, world.machine.hz);
+        if let Some(verdict) = world.programs.verdict(&Subject { comm: &obituary.comm, ..Subject::default() }) {
+            obituary.program = Reading::Known(verdict.program);
+        }
+        telling.exits.add(obituary);
         self.tell_end(world, event, task.pid, Info::End(status), telling);
     }
 
@@ -441,6 +468,13 @@ impl Lifecycle {
         });
         happening.duration_ns = born.map(|born| self.boot_ns(event).saturating_sub(born));
         telling.events.add(happening);
+    }
+}
+
+/// Without rules what was read at the execution says it all.
+fn classify(world: &mut World, pid: u32) {
+    if !world.programs.is_plain() {
+        world.classify(pid);
     }
 }
 

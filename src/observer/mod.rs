@@ -11,6 +11,7 @@
 //! * [`records`]: exit records whose event is still to come; [`argvs`]: what was read at executions.
 //! * [`recorder`]: the streams that hear, from the threads to what is flushed.
 //! * [`names`]: names of users and groups.
+//! * [`programs`]: rules, compiled, and which program a process counts for.
 //! * [`schedule`]: when a tick is due; [`beat`]: the ticks of one stream, and which of them are full.
 //! * [`footprint`]: what is remembered of a process's memory, and whether to read it again; [`pass`]: the readings of a tick, spread
 //!   over a window; [`weighing`]: stream `pss`, from its ticks to its samples.
@@ -43,6 +44,7 @@ pub mod metering;
 pub mod names;
 pub mod obituary;
 pub mod pass;
+pub mod programs;
 pub mod radar;
 pub mod readers;
 pub mod recorder;

@@ -48,6 +48,12 @@ impl Names {
         shown(&self.users, uid)
     }
 
+    /// The same once it was answered: by its name, or by its number where it has none.
+    #[must_use]
+    pub fn known_user(&self, uid: u32) -> Option<&[u8]> {
+        self.users.get(&uid).map(|name| &**name)
+    }
+
     /// How a group is shown: by its name, else by its number.
     #[must_use]
     pub fn group(&self, gid: u32) -> Arc<[u8]> {

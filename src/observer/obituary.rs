@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::facts::Reading;
 use super::life::{Exec, Sources};
+use super::programs::family::Family;
+use super::programs::member::executable;
 use super::table::Process;
-use super::world::{program, ticks_to_ns};
+use super::world::ticks_to_ns;
 use crate::record::cmd::Cmd;
 use crate::source::taskstats::Record;
 
@@ -119,8 +121,12 @@ pub struct Obituary {
     pub owner: Reading<u32>,
     /// The program it counted for.
     pub program: Reading<Arc<[u8]>>,
+    /// Path of its control group.
+    pub cgroup: Reading<Arc<[u8]>>,
     /// The unit it ran in.
     pub unit: Reading<Arc<[u8]>>,
+    /// The family it was born into.
+    pub family: Option<Arc<Family>>,
     /// How it ended; `None` where nobody saw it.
     pub status: Option<Status>,
     /// From birth to end, nanoseconds.
@@ -169,7 +175,7 @@ impl Obituary {
         if process.stat.is_kthread() {
             facts.program = Reading::Absent;
         } else if facts.program.known().is_none() && life.exec.is_none() {
-            facts.program = program(process);
+            facts.program = executable(&facts.exe, &process.comm);
         }
         let parent = life.parent;
         Self {
@@ -181,7 +187,9 @@ impl Obituary {
             pcomm: life.pcomm.clone(),
             owner: facts.owner,
             program: facts.program,
+            cgroup: facts.cgroup,
             unit: facts.unit,
+            family: facts.family,
             status: end.status,
             lifetime_ns: end.status.map(|_| end.boot_ns.saturating_sub(born_ns)),
             used: if recorded { used(process, hz) } else { used_by_sample(process, hz) },
@@ -216,7 +224,9 @@ impl Obituary {
             pcomm: None,
             owner: Reading::Absent,
             program: record.map_or(Reading::Absent, |record| Reading::Known(record.name().into())),
+            cgroup: Reading::Absent,
             unit: Reading::Absent,
+            family: None,
             status: end.status,
             lifetime_ns,
             used,

@@ -22,7 +22,7 @@ use super::life::Sources;
 use super::radar::{Counting, Radar};
 use super::readers::Request;
 use super::table::Process;
-use super::world::{World, program};
+use super::world::World;
 use crate::source::host;
 use crate::source::procdir::{Proc, read_at_start};
 use crate::source::stat::{self, Stat};
@@ -92,6 +92,8 @@ pub struct Round {
     pids: Vec<u32>,
     /// Executables of those met for the first time.
     sharers: Vec<Arc<[u8]>>,
+    /// Who has another name.
+    renamed: Vec<u32>,
     /// Who ended or became a zombie: their children have another parent now, and their session no terminal.
     parents: FxHashSet<u32>,
 }
@@ -150,6 +152,7 @@ impl Round {
             next: 0,
             pids: Vec::new(),
             sharers: Vec::new(),
+            renamed: Vec::new(),
             parents: FxHashSet::default(),
         }
     }
@@ -237,7 +240,6 @@ impl Round {
             process.facts.cmd = Reading::Absent;
             process.facts.exe = Reading::Absent;
         }
-        process.facts.program = program(&process);
         process.cgroup_reads =
             cgroup_reads_due(process.id.start, clock::boottime_ns() / (1_000_000_000 / world.machine.hz.max(1)).max(1), world.machine.hz);
         self.want(wants | world.details | swap_wants(world.swap, &process), &mut process);
@@ -251,6 +253,9 @@ impl Round {
             world.unseen.push(before);
         }
         world.table.insert(process);
+        world.classify(pid);
+        // Whoever bore it may have a family.
+        world.families_moved |= world.programs.have_children();
         self.touched.push(pid);
     }
 
@@ -273,9 +278,11 @@ impl Round {
             process.id.start = stat.start;
         }
         process.late = process.late.without(Wants::STAT);
+        process.life.adopted |= process.stat.ppid != stat.ppid;
         process.stat = stat;
         if *process.comm != *comm {
             process.comm = comm.into();
+            self.renamed.push(pid);
         }
         if self.spare > 0 && !stat.is_kthread() {
             self.spare -= 1;
@@ -298,7 +305,7 @@ impl Round {
         if stat.is_kthread() {
             process.facts.cmd = Reading::Absent;
             process.facts.exe = Reading::Absent;
-            process.facts.program = program(process);
+            self.renamed.push(pid);
         } else if stat.is_zombie() {
             // Its obituary is about to be written: what was known of it stays.
             wants = Wants::NONE;
@@ -342,6 +349,13 @@ impl Round {
             for exe in self.sharers.drain(..) {
                 world.other_sharers(Some(exe));
             }
+            for pid in self.renamed.drain(..) {
+                // Until what it executed is read, it is what it was.
+                if world.table.get(pid).is_some_and(|process| process.life.exec.is_none()) && !world.programs.is_plain() {
+                    world.classify(pid);
+                }
+            }
+            world.settle();
             world.readers.ask(self.requests.drain(..));
         }
         finished
@@ -483,10 +497,7 @@ impl Round {
             let unread = matches!(process.facts.cmd, Reading::Unread);
             if process.life.exec.is_some() {
                 // What is shown is of the program before; what it is now must be read, or is said to be unknown.
-                process.facts.cmd = Reading::Unread;
-                process.facts.exe = Reading::Unread;
-                process.facts.program = Reading::Unread;
-                process.facts.said = 0;
+                process.facts.forget_program();
             }
             (unread || process.life.exec.is_some()) && process.late.is_empty()
         } else {
@@ -497,7 +508,9 @@ impl Round {
         }
         if renamed {
             process.comm = comm.into();
+            self.renamed.push(process.id.pid);
         }
+        process.life.adopted |= process.stat.ppid != stat.ppid;
         let was_kthread = process.stat.is_kthread();
         let before = std::mem::replace(&mut process.stat, stat);
         // Pages come by faults and go with their mappings: without either the exact number stands still too.

@@ -41,6 +41,8 @@ pub struct Seen {
     pub cgroup: Reading<Vec<u8>>,
     /// The effective user.
     pub owner: Reading<u32>,
+    /// The program it counts for by rules, where somebody found that out.
+    pub program: Option<Vec<u8>>,
 }
 
 impl Seen {

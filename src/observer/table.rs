@@ -9,6 +9,7 @@ use super::accounts::Membership;
 use super::facts::{Facts, Reading, Wants};
 use super::footprint::Footprint;
 use super::life::Life;
+use super::programs::member::Claim;
 use super::radar::Limits;
 use super::shown::Shown;
 use super::sockets::Held;
@@ -121,6 +122,12 @@ impl Process {
         if let Some(parent) = parent {
             process.comm = Arc::clone(&parent.comm);
             process.facts = parent.facts_to_tell();
+            process.facts.family = parent.facts.passes_on().cloned();
+            if parent.life.exec.is_some() {
+                // Nobody has asked the rules of what it is now, and of its child neither.
+                process.facts.claim = Claim::None;
+                process.facts.heads = None;
+            }
         }
         process.life = life;
         process
@@ -156,11 +163,11 @@ impl Process {
     /// new one have come or were given up: the execution may be younger than the tick.
     #[must_use]
     pub fn facts_to_tell(&self) -> Facts {
-        let facts = self.facts.inherited();
-        if self.life.exec.is_none() {
-            return facts;
+        let mut facts = self.facts.inherited();
+        if self.life.exec.is_some() {
+            facts.forget_program();
         }
-        Facts { cmd: Reading::Unread, exe: Reading::Unread, program: Reading::Unread, said: 0, ..facts }
+        facts
     }
 
     /// Whether its counters were ever read.

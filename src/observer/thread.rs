@@ -11,6 +11,7 @@ use super::capture::Capture;
 use super::drain::{Batch, Drain, Ears, Pulse};
 use super::event_loop::Loop;
 use super::metering;
+use super::programs::Programs;
 use super::readers::Readers;
 use super::recorder::Recorder;
 use super::samplers::ps::Selection;
@@ -37,6 +38,8 @@ pub struct Orders {
     pub usage: Option<metering::Orders>,
     /// What of a command line may be recorded.
     pub scrubber: Scrubber,
+    /// Which program a process counts for.
+    pub programs: Arc<Programs>,
     /// What of the events is written; `None` while the stream is off.
     pub events: Option<events::Selection>,
     /// How obituaries are written; `None` while the stream is off.
@@ -131,6 +134,7 @@ impl Observer {
             let readers = Readers::start(Arc::clone(&proc), ready);
             let mut world = World::new(proc, readers, orders.scrubber.clone(), may_keep);
             world.hears = sources.is_some();
+            world.programs = Arc::clone(&orders.programs);
             let recorder = Recorder::new(sources, deaf, orders.events.clone(), orders.exits.clone(), orders.alerts.clone());
             Loop::new(world, recorder, orders, inbox, for_thread, full_wanted, take).run(past);
         })?;

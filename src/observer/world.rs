@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashSet;
 
 use super::accounts::{self, Accounts};
-use super::facts::{Facts, Got, Reading, Wants, program_of};
+use super::facts::{Facts, Got, Reading, Wants};
 use super::footprint::Seen;
 use super::life::Sources;
 use super::names::Names;
+use super::programs::Programs;
 use super::radar::Radar;
 use super::readers::{self, Answer, Readers, Request};
 use super::samplers::alerts::Alert;
@@ -53,6 +54,12 @@ pub struct World {
     pub readers: Readers,
     /// What of a command line may be recorded.
     pub scrubber: Scrubber,
+    /// Which program a process counts for.
+    pub programs: Arc<Programs>,
+    /// Whose program is another since somebody last asked.
+    pub reclassified: Vec<u32>,
+    /// Somebody's descendants belong to another family now.
+    pub(super) families_moved: bool,
     /// What the selected columns need beyond the facts of every process.
     pub details: Wants,
     /// What besides [`Wants::FIRST`] is read of each process at first sight and at full samples.
@@ -107,6 +114,9 @@ impl World {
             names: Names::default(),
             readers,
             scrubber,
+            programs: Arc::default(),
+            reclassified: Vec::new(),
+            families_moved: false,
             details: Wants::NONE,
             once: Wants::NONE,
             radar: None,
@@ -280,7 +290,11 @@ impl World {
                 Answer::User(uid, name) => {
                     if self.names.set_user(uid, name) {
                         let concerned = |process: &&Process| process.facts.owner == Reading::Known(uid);
-                        touched.extend(self.table.iter().filter(concerned).map(|process| process.id.pid));
+                        let concerned: Vec<u32> = self.table.iter().filter(concerned).map(|process| process.id.pid).collect();
+                        if self.programs.needs_user() {
+                            concerned.iter().for_each(|pid| self.classify(*pid));
+                        }
+                        touched.extend(concerned);
                     }
                 }
                 Answer::Group(gid, name) => {
@@ -294,6 +308,8 @@ impl World {
                 }
             }
         }
+        self.settle();
+        touched.append(&mut self.reclassified);
         self.sockets.settle();
         touched.sort_unstable();
         touched.dedup();
@@ -359,6 +375,7 @@ impl World {
                 limits.soft = Reading::Late;
             }
             mark_late(&mut process.facts, wants);
+            self.classify(pid);
             return true;
         };
         process.late = process.late.without(wants);
@@ -367,14 +384,16 @@ impl World {
         }
         let mut requests = Vec::new();
         let mut executes = None;
+        let asks_anew = got.exe.is_some() || !self.programs.is_plain();
         if let Some(Ok((stat, comm))) = got.stat {
             process.look(ticks_to_ns(stat.utime.saturating_add(stat.stime), hz), clock::monotonic_ns());
             process.rss_pages = stat.rss_pages;
+            process.life.adopted |= process.stat.ppid != stat.ppid;
             process.stat = stat;
             process.comm = comm.into();
         }
         if let Some(cmd) = got.cmd {
-            take_cmd(process, cmd, &self.scrubber);
+            take_cmd(process, cmd, &self.scrubber, self.programs.needs_cmd());
         }
         if let Some(exe) = got.exe.filter(|answer| !is_over(&process.facts.exe, answer)) {
             let before = std::mem::take(&mut process.facts.exe);
@@ -383,7 +402,6 @@ impl World {
             if process.facts.exe.known().map(Arc::as_ptr) != known {
                 executes = sharer(process);
             }
-            process.facts.program = program(process);
         }
         if let Some(path) = got.cgroup.filter(|answer| !is_over(&process.facts.cgroup, answer)) {
             let before = std::mem::take(&mut process.facts.cgroup);
@@ -409,6 +427,9 @@ impl World {
         // Another thread may have read what takes no lock, while one still waits.
         if process.stuck_ns != 0 && !self.readers.waits_for(pid) {
             stuck::answers(process, &mut self.alerts);
+        }
+        if asks_anew {
+            self.classify(pid);
         }
         self.other_sharers(executes);
         self.names_of(pid, &mut requests);
@@ -465,7 +486,7 @@ fn same_or_new(before: Reading<Arc<[u8]>>, new: Reading<Vec<u8>>) -> Reading<Arc
     }
 }
 
-fn take_cmd(process: &mut Process, cmd: Result<Cmd, ReadError>, scrubber: &Scrubber) {
+fn take_cmd(process: &mut Process, cmd: Result<Cmd, ReadError>, scrubber: &Scrubber, keep: bool) {
     process.cmd_read_ns = clock::monotonic_ns();
     if matches!(cmd, Err(ReadError::Vanished)) {
         // It ended, or an exec was just setting its arguments up: asked again as soon as it ran.
@@ -478,51 +499,45 @@ fn take_cmd(process: &mut Process, cmd: Result<Cmd, ReadError>, scrubber: &Scrub
         Reading::Known(cmd) => cmd,
         other => {
             process.facts.cmd = reading_of(&other);
+            process.facts.really = None;
             return;
         }
     };
     // Its arguments are read now, whichever way: an execution waits for none.
     process.life.exec = None;
     let said = said(&cmd);
-    if process.facts.said != said || process.facts.cmd.known().is_none() {
-        (process.facts.said, process.facts.cmd) = recordable(cmd, scrubber);
+    let facts = &mut process.facts;
+    if facts.said != said || facts.cmd.known().is_none() || facts.really.is_some() != keep {
+        (facts.said, facts.cmd, facts.really) = recordable(cmd, scrubber, keep);
     }
 }
 
 /// A hash of what a process said; 0 stands for nothing said yet.
-fn said(cmd: &Cmd) -> u64 {
+pub(super) fn said(cmd: &Cmd) -> u64 {
     let mut hasher = rustc_hash::FxHasher::default();
     cmd.args().for_each(|arg| arg.hash(&mut hasher));
     hasher.finish() | 1
 }
 
-/// A command line as it may be recorded, and the hash of what was said.
-pub(super) fn recordable(cmd: Cmd, scrubber: &Scrubber) -> (u64, Reading<Arc<Cmd>>) {
-    (said(&cmd), scrubber.apply(cmd).map_or(Reading::Absent, |cmd| Reading::Known(Arc::new(cmd))))
-}
-
-/// Until rules say otherwise a process counts for the base name of its executable; where that is refused,
-/// for its own name. Kernel threads count for none.
-pub(super) fn program(process: &Process) -> Reading<Arc<[u8]>> {
-    if process.stat.is_kthread() {
-        return Reading::Absent;
+/// The hash of what was said, the command line as it may be recorded, and as it was said where that is to be kept.
+pub(super) fn recordable(cmd: Cmd, scrubber: &Scrubber, keep: bool) -> (u64, Reading<Arc<Cmd>>, Option<Arc<Cmd>>) {
+    let said = said(&cmd);
+    let of = |cmd: Option<Arc<Cmd>>| cmd.map_or(Reading::Absent, Reading::Known);
+    if keep {
+        let really = Arc::new(cmd);
+        return (said, of(scrubber.apply_shared(&really)), Some(really));
     }
-    match &process.facts.exe {
-        Reading::Known(exe) => Reading::Known(program_of(exe).into()),
-        Reading::Late => Reading::Late,
-        _ if process.comm.is_empty() => Reading::Absent,
-        _ => Reading::Known(Arc::clone(&process.comm)),
-    }
+    (said, of(scrubber.apply(cmd).map(Arc::new)), None)
 }
 
 fn mark_late(facts: &mut Facts, wants: Wants) {
     if wants.has(Wants::CMD) {
         facts.cmd = Reading::Late;
+        facts.really = None;
         facts.said = 0;
     }
     if wants.has(Wants::EXE) {
         facts.exe = Reading::Late;
-        facts.program = Reading::Late;
     }
     if wants.has(Wants::CGROUP) {
         facts.cgroup = Reading::Late;

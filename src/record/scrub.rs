@@ -2,6 +2,8 @@
 //!
 //! Rules of programs match what a process really said; this comes after.
 
+use std::sync::Arc;
+
 use regex::bytes::Regex;
 
 use super::cmd::Cmd;
@@ -68,6 +70,17 @@ impl Scrubber {
             (Args::Full, _) | (Args::Scrub | Args::Program, Cmd::Comm(_)) => Some(cmd),
             (Args::Scrub, Cmd::Argv { left_out, .. }) => Some(self.scrubbed(&cmd, *left_out).unwrap_or(cmd)),
             (Args::Program, _) => Some(cmd.program_only()),
+            (Args::None, _) => None,
+        }
+    }
+
+    /// The same for one that is kept as it was said too: where nothing has to go, both are one.
+    #[must_use]
+    pub fn apply_shared(&self, cmd: &Arc<Cmd>) -> Option<Arc<Cmd>> {
+        match (self.args, &**cmd) {
+            (Args::Full, _) | (Args::Scrub | Args::Program, Cmd::Comm(_)) => Some(Arc::clone(cmd)),
+            (Args::Scrub, Cmd::Argv { left_out, .. }) => Some(self.scrubbed(cmd, *left_out).map_or_else(|| Arc::clone(cmd), Arc::new)),
+            (Args::Program, _) => Some(Arc::new(cmd.program_only())),
             (Args::None, _) => None,
         }
     }

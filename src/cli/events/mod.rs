@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use clap::{ArgAction, Args};
 
 use super::hear::{Hear, Heard, Live, Lost, Told, Wanted};
-use super::scrub::scrubber;
+use super::said::said;
 use super::tree::Tree;
 use super::users::Users;
 use super::{Answer, Failure, complain};
@@ -148,7 +148,7 @@ pub struct Arguments {
     #[arg(long)]
     pub no_header: bool,
 
-    /// Read this config file instead of /etc/psmond.toml: it says what of command lines may be shown.
+    /// Read this config file instead of /etc/psmond.toml: it says what of command lines may be shown, and what a program is.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -207,7 +207,7 @@ impl Arguments {
 pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failure> {
     let chosen = arguments.chosen()?;
     let filter = arguments.filter()?;
-    let scrubber = scrubber(arguments.config.as_deref())?;
+    let said = said(arguments.config.as_deref())?;
     let proc = Arc::new(super::open_proc(&arguments.proc)?);
     let tree = match arguments.tree {
         None => None,
@@ -231,7 +231,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
         flush_every: if prompt || !living.is_nothing() { COLLECT_PROMPTLY } else { COLLECT },
         duration: Some(arguments.duration).filter(|duration| !duration.is_zero()),
     };
-    let mut feed = Live::open(&proc, scrubber, wanted)?;
+    let mut feed = Live::open(&proc, said, wanted)?;
     let statistics = arguments.statistics || arguments.quiet || arguments.everything || arguments.every.is_some();
     let mut view = View {
         places: Places::of(&columns),

@@ -10,6 +10,7 @@ pub mod output;
 pub mod send;
 pub mod sums;
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,8 +24,13 @@ use self::send::{Sender, Target};
 use self::sums::Sums;
 use super::table::Form;
 use super::{Answer, Failure, ending, open_proc};
+use crate::cli::feed::Live;
+use crate::cli::said::{self, Said};
 use crate::observer::facts::Wants;
+use crate::observer::samplers::ps::Selection;
 use crate::observer::survey::{Asked, Seen, Survey, Takes};
+use crate::record::schema::Columns;
+use crate::record::stream::Stream;
 use crate::source::capability::Capability;
 use crate::source::clock::Wall;
 use crate::source::procdir::Proc;
@@ -88,7 +94,7 @@ pub struct Arguments {
     #[arg(long, value_name = "HOST:PORT", value_parser = Target::parse)]
     pub send: Option<Target>,
 
-    /// Read this config file instead of /etc/psmond.toml: it says what of command lines may be shown.
+    /// Read this config file instead of /etc/psmond.toml: it says what of command lines may be shown, and what a program is.
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -106,6 +112,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
         filter: Filter::new(arguments)?,
         naming: Naming::new(arguments.name_from, arguments.by, arguments.config.as_deref())?,
         proc: Arc::new(open_proc(&arguments.proc)?),
+        members: RefCell::new(members(arguments)?),
         arguments,
     };
     let mut survey = Survey::start(Arc::clone(&view.proc));
@@ -130,6 +137,22 @@ struct View<'a> {
     proc: Arc<Proc>,
     filter: Filter,
     naming: Naming,
+    /// Who counts for which program, where rules say so.
+    members: RefCell<Option<Live>>,
+}
+
+/// Rules look at everyone: who is whose descendant is seen of all together.
+fn members(arguments: &Arguments) -> Result<Option<Live>, Failure> {
+    if arguments.by != Some(By::Program) {
+        return Ok(None);
+    }
+    let settings = said::load(arguments.config.as_deref())?.map(|loaded| loaded.settings).unwrap_or_default();
+    if settings.programs.is_empty() && settings.interpreters.is_empty() {
+        return Ok(None);
+    }
+    let columns = Columns::for_view(Stream::Ps, &["pid"]).map_err(|error| Failure::System(error.to_string()))?;
+    let selection = Selection { kthreads: false, interactive: true, own_pid: None, columns, sort: Vec::new() };
+    Ok(Some(Live::new(&arguments.proc, selection, Said::of(&settings)?, Duration::ZERO)?))
 }
 
 impl View<'_> {
@@ -142,7 +165,14 @@ impl View<'_> {
         }
         wants |= self.arguments.by.map_or(Wants::NONE, By::wants);
         let asked = Asked { wants, pids: &self.arguments.pid, takes: filters.then_some(&takes as Takes<'_>) };
-        let look = survey.look(&asked)?;
+        let mut look = survey.look(&asked)?;
+        if let Some(members) = self.members.borrow_mut().as_mut() {
+            let world = members.world()?;
+            for process in &mut look.processes {
+                let program = world.table.get(process.pid).and_then(|known| known.facts.program.known());
+                process.program = program.map(|program| program.to_vec());
+            }
+        }
         let owners =
             look.processes.iter().filter(|_| self.arguments.by == Some(By::User)).filter_map(|process| process.owner.known().copied());
         let users = survey.know_users(owners);

@@ -7,7 +7,7 @@ use regex::bytes::Regex;
 
 use super::Arguments;
 use crate::cli::Failure;
-use crate::cli::scrub::scrubber;
+use crate::cli::said::scrubber;
 use crate::cli::users::Users;
 use crate::observer::facts::{Reading, Wants, program_of};
 use crate::observer::names::Names;
@@ -32,7 +32,7 @@ pub enum NameFrom {
 /// What is added up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum By {
-    /// Processes of one program: the base name of their executable.
+    /// Processes of one program: by the rules of the config, else the base name of their executable.
     Program,
     /// Processes of one effective user.
     User,
@@ -103,7 +103,7 @@ impl Naming {
     #[must_use]
     pub fn group(&self, process: &Seen, users: &Names) -> Option<Option<Vec<u8>>> {
         Some(match self.by? {
-            By::Program => program(&process.exe, &process.comm),
+            By::Program => process.program.clone().or_else(|| program(&process.exe, &process.comm)),
             By::User => process.owner.known().map(|uid| users.user(*uid).to_vec()),
             By::Cgroup => process.cgroup.known().cloned(),
         })

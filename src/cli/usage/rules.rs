@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use super::Arguments;
 use super::select::measured as measured_columns;
 use crate::cli::feed::{Feed, LiveUsage};
+use crate::cli::said::Said;
 use crate::cli::table::count;
 use crate::cli::{Failure, complain};
 use crate::config::{self, Matcher, NamePart, NameTemplate, Overrides, ProgramRule, Settings, Sources};
@@ -20,7 +21,6 @@ use crate::observer::metering::{self, Orders};
 use crate::observer::samplers::ps::Rows;
 use crate::observer::samplers::usage::Selection;
 use crate::record::schema::Columns;
-use crate::record::scrub::Scrubber;
 use crate::record::stream::Stream;
 use crate::record::value::Value;
 
@@ -80,8 +80,8 @@ fn is_one_of(only: &BTreeSet<Vec<u8>>, program: &Value) -> bool {
 
 /// The rules of the good lines, and a sentence for each other one.
 fn understand(file: &Path, content: &[u8]) -> (Vec<ProgramRule>, Vec<String>) {
-    let why = format!("{}: this release follows no such rules, whatever its {} bytes say", file.display(), content.len());
-    (Vec::new(), vec![why])
+    let (rules, wrong) = config::programs_file::parse(content, file);
+    (rules, wrong.into_iter().map(|(line, why)| format!("{}:{line}: {why}", file.display())).collect())
 }
 
 /// Whoever none of the rules of a file names would have a program all the same: that of its executable, which may be called as one that
@@ -108,8 +108,6 @@ fn alone(mut rules: Vec<ProgramRule>) -> (Vec<ProgramRule>, BTreeSet<Vec<u8>>) {
 /// The config is wrong, or the kernel does not answer.
 pub fn feed(arguments: &Arguments, stream: Stream, measured: Duration) -> Result<Box<dyn RuledFeed>, Failure> {
     let settings = settings(arguments)?;
-    let scrubber =
-        Scrubber::new(settings.args, settings.scrub.iter().map(String::as_str)).map_err(|error| Failure::Config(error.to_string()))?;
     let orders = Orders {
         cadence: Cadence { interval: measured, changes: false, full_every: Duration::ZERO },
         programs: stream == Stream::Usage,
@@ -118,7 +116,7 @@ pub fn feed(arguments: &Arguments, stream: Stream, measured: Duration) -> Result
         most: settings.max_programs,
         expected: metering::expected(&settings.programs),
     };
-    let feed = LiveUsage::new(&arguments.proc, stream, &orders, scrubber, measured)?;
+    let feed = LiveUsage::new(&arguments.proc, stream, &orders, Said::of(&settings)?, measured)?;
     Ok(Box::new(Live {
         feed,
         only: None,

@@ -376,6 +376,8 @@ impl Loop {
             self.hear_all();
         }
         self.touch(&std::mem::take(&mut round.touched));
+        let reclassified = std::mem::take(&mut self.world.reclassified);
+        self.touch(&reclassified);
         self.last_round = Some((Instant::now(), everyone));
         self.looked.add(&round);
         true
@@ -454,6 +456,8 @@ impl Loop {
         self.recorder.select(self.orders.events.clone(), self.orders.exits.clone());
         self.ticks = self.schedule_of_ticks();
         self.world.details = self.sampler.needs() | self.weighing.needs();
+        // Before it is forgotten whose command line was said as it is kept.
+        self.world.set_programs(Arc::clone(&self.orders.programs));
         let other_rules = !self.world.scrubber.has_rules_of(&self.orders.scrubber);
         self.world.scrubber = self.orders.scrubber.clone();
         // Where other rules say what may be recorded of a command line, whoever cannot be read again is not shown by

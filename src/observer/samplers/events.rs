@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use regex::bytes::Regex;
 use rustc_hash::FxHashMap;
 
-use crate::observer::argvs::Argvs;
+use crate::observer::argvs::{Argvs, Whose};
 use crate::observer::facts::Reading;
 use crate::observer::life::{Exec, Sources};
 use crate::observer::names::Names;
 use crate::observer::obituary::{Status, signal_name};
+use crate::observer::programs::family::Family;
 use crate::observer::table::Process;
 use crate::record::cmd::Cmd;
 use crate::record::event::{EventKind, Kinds};
@@ -94,6 +95,7 @@ pub struct Happening {
     cmd: Reading<Arc<Cmd>>,
     sources: Sources,
     exec: Option<Exec>,
+    family: Option<Arc<Family>>,
     /// Its name is that of the program it ran last, whatever was read at its execution.
     named: bool,
     is_kthread: bool,
@@ -131,17 +133,19 @@ impl Happening {
             cmd: if absent { Reading::Absent } else { facts.cmd },
             sources: process.map_or(Sources::CONNECTOR, |process| process.life.sources.and(Sources::CONNECTOR)),
             exec: process.and_then(|process| process.life.exec),
+            family: facts.family,
             named: kind == EventKind::Exit,
             is_kthread: process.is_some_and(|process| process.stat.is_kthread()),
             heard: Instant::now(),
         }
     }
 
-    fn resolve(&mut self, argvs: &Argvs, ends: &FxHashMap<u32, Ended>) {
+    fn resolve(&mut self, argvs: &Argvs, names: &Names, ends: &FxHashMap<u32, Ended>) {
         if let Some(argv) = self.exec.and_then(|exec| argvs.get(exec)) {
             self.cmd = argv.cmd.clone();
             self.exe = argv.exe.clone();
-            self.program = argv.program.clone();
+            let (owner, cgroup, unit) = (&self.owner, &self.cgroup, &self.unit);
+            self.program = argvs.program(argv, &Whose { owner, cgroup, unit, family: self.family.as_ref(), names });
             self.comm = argv.comm.clone().or_else(|| self.comm.take());
             if argv.cmd.known().is_some() {
                 self.sources = self.sources.and(Sources::ARGUMENTS);
@@ -292,7 +296,7 @@ impl Events {
         let mut rows = Vec::with_capacity(self.waiting.len());
         let mut kinds = Words::default();
         while let Some(first) = self.waiting.front_mut() {
-            first.resolve(argvs, &self.ends);
+            first.resolve(argvs, names, &self.ends);
             if !all && !first.is_whole() && first.heard.elapsed() < HOLD {
                 break;
             }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use super::events::{micros, shown};
-use crate::observer::argvs::Argvs;
+use crate::observer::argvs::{Argvs, Whose};
 use crate::observer::facts::Reading;
 use crate::observer::life::Sources;
 use crate::observer::names::Names;
@@ -169,7 +169,7 @@ impl Exits {
         let mut rows = Vec::with_capacity(self.waiting.len());
         let mut kept = Vec::new();
         for mut entry in self.waiting.drain(..) {
-            entry.resolve(argvs);
+            entry.resolve(argvs, names);
             // Those that wait stand behind: an obituary has its own time.
             if !all && entry.obituary.exec.is_some() && entry.heard.elapsed() < HOLD {
                 kept.push(entry);
@@ -214,11 +214,12 @@ impl Entry {
         };
     }
 
-    fn resolve(&mut self, argvs: &Argvs) {
+    fn resolve(&mut self, argvs: &Argvs, names: &Names) {
         let obituary = &mut self.obituary;
         if let Some(argv) = obituary.exec.and_then(|exec| argvs.get(exec)) {
             obituary.cmd = argv.cmd.clone();
-            obituary.program = argv.program.clone();
+            let (owner, cgroup, unit) = (&obituary.owner, &obituary.cgroup, &obituary.unit);
+            obituary.program = argvs.program(argv, &Whose { owner, cgroup, unit, family: obituary.family.as_ref(), names });
             if argv.cmd.known().is_some() {
                 obituary.sources = obituary.sources.and(Sources::ARGUMENTS);
             }
