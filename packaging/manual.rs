@@ -20,6 +20,7 @@ use psmon::record::stream::Stream;
 const PSMOND_8: &str = include_str!("man/psmond.8.roff");
 const PSMON_1: &str = include_str!("man/psmon.1.roff");
 const PSMON_PSS_1: &str = include_str!("man/psmon-pss.1.roff");
+const PSMON_USAGE_1: &str = include_str!("man/psmon-usage.1.roff");
 const PSMON_EXPLAIN_1: &str = include_str!("man/psmon-explain.1.roff");
 const PSMOND_TOML_5: &str = include_str!("man/psmond.toml.5.roff");
 const MANUAL: &str = "psmon manual";
@@ -62,12 +63,20 @@ fn pages() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
             // A view is called as its stream.
             if let Ok(stream) = command.get_name().parse::<Stream>() {
                 columns_of(stream, roff);
+                if stream == Stream::Usage {
+                    roff.control("SS", ["With \\-\\-by process besides"]);
+                    columns(Stream::UsageProcess)
+                        .iter()
+                        .filter(|column| !columns(stream).contains(column))
+                        .for_each(|column| entry(column, roff));
+                }
             }
         };
         let name = command.get_display_name().unwrap_or_else(|| command.get_name());
         let see_also = ".SH \"SEE ALSO\"\n\\fBpsmon\\fR(1), \\fBpsmond\\fR(8), \\fBpsmond.toml\\fR(5)\n";
         let by_hand = match command.get_name() {
             "pss" => PSMON_PSS_1,
+            "usage" => PSMON_USAGE_1,
             "explain" => PSMON_EXPLAIN_1,
             _ => "",
         };
@@ -136,6 +145,9 @@ fn columns_of(stream: Stream, roff: &mut Roff) {
          - stands where a value does not exist, ? where it was refused or could not be had in time.",
     )]);
     for (heading, columns) in [("In the journal unless the config says otherwise", standard), ("On request", on_request)] {
+        if columns.is_empty() {
+            continue;
+        }
         roff.control("SS", [heading]);
         columns.into_iter().for_each(|column| entry(column, roff));
     }

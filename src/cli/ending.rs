@@ -1,17 +1,51 @@
-//! What ends a view that goes on: a signal, or that nobody reads it any more.
+//! A view that goes on: how often it looks, and what ends it: a signal, or that nobody reads it any more.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Failure;
+use crate::config::units;
 use crate::source::procdir::Proc;
 use crate::source::status;
+
+/// Reads `--watch`: samples without a pause would do nothing but hold processes up.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    units::duration(text).and_then(long_enough)
+}
+
+/// The interval, if it is none too short.
+///
+/// # Errors
+/// A sentence that says what would be right.
+pub fn long_enough(every: Duration) -> Result<Duration, String> {
+    const LEAST: Duration = Duration::from_millis(100);
+    if every < LEAST { Err("it is 0.1 s at least".to_owned()) } else { Ok(every) }
+}
+
+/// Tells when a view that looks again and again is to end.
+///
+/// # Errors
+/// Signals could not be caught.
+pub fn of_view(proc: &Proc) -> Result<Receiver<()>, Failure> {
+    let (tell, ends) = mpsc::channel();
+    let signals = tell.clone();
+    on_signal(proc, move || signals.send(()).is_ok())?;
+    on_unread(move || {
+        let _ = tell.send(());
+    });
+    Ok(ends)
+}
 
 /// The first signal ends the view, with all it has to say; `tell` answers whether anyone still listens. A second one ends psmon at
 /// once, even where whoever should read the view holds it up.

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::said::Said;
 use super::{Failure, open_proc};
-use crate::observer::metering::{Metering, Orders};
+use crate::config::ProgramRule;
+use crate::observer::metering::{self, Metering, Orders};
+use crate::observer::programs::Programs;
 use crate::observer::readers::Readers;
 use crate::observer::round::{Looked, Round};
 use crate::observer::samplers::ps::{PsSampler, Rows, Selection};
@@ -150,6 +152,7 @@ impl Feed for Live {
 pub struct LiveUsage {
     look: Look,
     metering: Metering,
+    orders: Orders,
     of: Stream,
     interval: Duration,
 }
@@ -163,7 +166,15 @@ impl LiveUsage {
         let mut look = Look::new(proc, said, true)?;
         let mut metering = Metering::default();
         metering.select(&mut look.world, Some(orders));
-        Ok(Self { look, metering, of, interval })
+        Ok(Self { look, metering, orders: orders.clone(), of, interval })
+    }
+
+    /// Counts by other rules from now on; each of them may have a program of its own.
+    pub fn follow(&mut self, rules: &[ProgramRule]) {
+        self.look.world.set_programs(Arc::new(Programs::new(rules, &[])));
+        self.orders.most = self.orders.most.max(rules.len());
+        self.orders.expected = metering::expected(rules);
+        self.metering.select(&mut self.look.world, Some(&self.orders));
     }
 
     fn read(&mut self, everyone: bool) {

@@ -19,6 +19,7 @@ pub mod said;
 pub mod screen;
 pub mod table;
 pub mod tree;
+pub mod usage;
 pub mod users;
 pub mod verify;
 
@@ -34,7 +35,7 @@ use crate::source::procdir::Proc;
 #[derive(Debug, Parser)]
 #[command(name = "psmon", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit status: 0 done; 1 the answer is no (nothing matched, damage found); 2 command line or config wrong; 3 the system refused."
+    after_help = "Exit status: 0 done; 1 the answer is no (nothing matched, damage found); 2 command line or config wrong; 3 the system refused; 13 only usage --tcollector: do not restart."
 )]
 pub struct Arguments {
     /// What to do.
@@ -49,6 +50,8 @@ pub enum Command {
     Ps(ps::Arguments),
     /// Who has how much memory: what is shared is divided by the number of those who share it.
     Pss(Box<pss::Arguments>),
+    /// What programs use, added up over their processes: CPU, memory, io, descriptors, sockets, limits.
+    Usage(Box<usage::Arguments>),
     /// What happens to processes, as it happens: fork, exec, exit and more.
     Events(Box<events::Arguments>),
     /// How processes end and what they used, as they end.
@@ -81,6 +84,9 @@ pub enum Failure {
     /// The system refused.
     #[error("{0}")]
     System(String),
+    /// There can never be anything to do: whoever started psmon need not do so again.
+    #[error("{0}")]
+    Never(String),
     /// Nobody reads what we write: no reason to complain.
     #[error("standard output was closed")]
     Closed,
@@ -100,6 +106,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Ps(arguments) => ps::run(&arguments, &mut out),
         Command::Pss(arguments) => pss::run(&arguments, &mut out),
+        Command::Usage(arguments) => usage::run(&arguments, &mut out),
         Command::Events(arguments) => events::run(&arguments, &mut out),
         Command::Exits(arguments) => exits::run(&arguments, &mut out),
         Command::Explain(arguments) => explain::run(&arguments, &mut out),
@@ -112,7 +119,11 @@ pub fn main() -> ExitCode {
         Ok(Answer::No) => ExitCode::from(1),
         Err(failure) => {
             complain(&failure);
-            ExitCode::from(if matches!(failure, Failure::Config(_)) { 2 } else { 3 })
+            ExitCode::from(match failure {
+                Failure::Config(_) => 2,
+                Failure::Never(_) => 13,
+                Failure::System(_) | Failure::Closed => 3,
+            })
         }
     }
 }

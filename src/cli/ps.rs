@@ -119,7 +119,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
         return Ok(Answer::No);
     }
     if arguments.json {
-        table::print_json(&shown, &matching, out)?;
+        table::print_json(&shown, &matching, None, out)?;
     } else {
         table::print(&shown, &matching, arguments.bytes, out)?;
     }

@@ -1,7 +1,9 @@
 //! The terminal that is written to, if it is one: lines end at its edge, and a header stands on each of its pages.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
+
+use crate::record::moment::Moment;
 
 /// Where lines go.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +26,20 @@ impl Screen {
     #[must_use]
     pub const fn size(&self) -> Option<(usize, usize)> {
         self.size
+    }
+
+    /// Begins one of many tables: on a terminal at its top, else after a blank line. The moment heads it.
+    ///
+    /// # Errors
+    /// The output took it not.
+    pub fn begin(&self, now: Moment, first: bool, out: &mut impl Write) -> io::Result<()> {
+        if self.size.is_some() {
+            // Home, and clear what is below.
+            out.write_all(b"\x1b[H\x1b[J")?;
+        } else if !first {
+            writeln!(out)?;
+        }
+        writeln!(out, "{now}")
     }
 
     /// One line is to be written: whether the header stands before it. Once, and again on each page of a terminal.

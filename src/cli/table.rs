@@ -1,11 +1,45 @@
-//! How people see records: columns as wide as what is in them, memory scaled unless asked otherwise.
+//! How people see records: columns as wide as what is in them, memory scaled unless asked otherwise. And how programs read them.
 
 use std::io::{self, Write};
 
 use super::screen::Screen;
 use crate::journal::{json, text};
+use crate::record::escape::{self, Spaces};
+use crate::record::moment::Moment;
 use crate::record::schema::{Column, Columns, Kind};
 use crate::record::value::Value;
+
+/// In which form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A table, memory scaled.
+    Scaled,
+    /// A table, bytes as they are.
+    Exact,
+    /// RFC 4180.
+    Csv,
+    /// An object a line.
+    Json,
+}
+
+impl Form {
+    /// As the switches `--csv`, `--json` and `--bytes` say.
+    #[must_use]
+    pub const fn said(csv: bool, json: bool, bytes: bool) -> Self {
+        match (csv, json, bytes) {
+            (true, ..) => Self::Csv,
+            (_, true, _) => Self::Json,
+            (_, _, true) => Self::Exact,
+            _ => Self::Scaled,
+        }
+    }
+
+    /// Whether people read it.
+    #[must_use]
+    pub const fn is_table(self) -> bool {
+        matches!(self, Self::Scaled | Self::Exact)
+    }
+}
 
 /// Bytes as people say them: `9.2M`; powers of 1024.
 #[must_use]
@@ -72,18 +106,68 @@ pub fn line(columns: &Columns, widths: &[usize], cells: &[Vec<u8>]) -> Vec<u8> {
     line
 }
 
-/// Prints one JSON object a line.
+/// Prints one JSON object a line, with the time where there is one.
 ///
 /// # Errors
 /// The output took it not.
-pub fn print_json(columns: &Columns, rows: &[Vec<Value>], out: &mut impl Write) -> io::Result<()> {
+pub fn print_json(columns: &Columns, rows: &[Vec<Value>], time: Option<Moment>, out: &mut impl Write) -> io::Result<()> {
+    let time = time.map(|time| time.to_string());
     let mut line = Vec::new();
     for row in rows {
         line.clear();
-        json::write_row(None, columns, None, row, &mut line);
+        json::write_row(None, columns, time.as_deref().map(str::as_bytes), row, &mut line);
         out.write_all(&line)?;
     }
     Ok(())
+}
+
+/// Prints comma-separated values (RFC 4180): the names first where they are wanted, `time` before them where there is one. What does
+/// not exist or was refused is empty.
+///
+/// # Errors
+/// The output took it not.
+pub fn print_csv(columns: &Columns, rows: &[Vec<Value>], time: Option<Moment>, header: bool, out: &mut impl Write) -> io::Result<()> {
+    let time = time.map(|time| time.to_string());
+    if header {
+        let names = columns.names().replace(' ', ",");
+        write!(out, "{}{names}\r\n", if time.is_some() { "time," } else { "" })?;
+    }
+    let (mut line, mut value) = (Vec::new(), Vec::new());
+    for row in rows {
+        line.clear();
+        if let Some(time) = &time {
+            line.extend_from_slice(time.as_bytes());
+            line.push(b',');
+        }
+        for (at, (column, cell)) in columns.iter().zip(row).enumerate() {
+            if at > 0 {
+                line.push(b',');
+            }
+            value.clear();
+            match cell {
+                Value::Absent | Value::Refused => {}
+                Value::Word(word) => escape::write(word, Spaces::Keep, &mut value),
+                cell => text::write_value(column, cell, &mut value),
+            }
+            quote(&value, &mut line);
+        }
+        line.extend_from_slice(b"\r\n");
+        out.write_all(&line)?;
+    }
+    Ok(())
+}
+
+/// RFC 4180: in quotes what would be taken for more than one value, and a quote twice.
+pub fn quote(value: &[u8], out: &mut Vec<u8>) {
+    if value.iter().any(|byte| matches!(byte, b',' | b'"' | b'\r' | b'\n')) || value.starts_with(b" ") || value.ends_with(b" ") {
+        out.push(b'"');
+        for byte in value {
+            out.extend(std::iter::repeat_n(*byte, if *byte == b'"' { 2 } else { 1 }));
+        }
+        out.push(b'"');
+    } else {
+        out.extend_from_slice(value);
+    }
 }
 
 /// A value as people see it; exact is without a scale.
@@ -97,6 +181,12 @@ pub fn cell(column: &Column, value: &Value, exact: bool) -> Vec<u8> {
             cell
         }
     }
+}
+
+/// So many of something, as a sentence says it.
+#[must_use]
+pub fn count(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// How many letters wide.
@@ -114,6 +204,22 @@ mod tests {
     fn bytes_are_said_with_two_or_three_digits() {
         let said = [0, 1023, 1024, 9_646_899, 10_485_760, 1 << 40, 5_000_000_000].map(scaled);
         assert_eq!(said, ["0", "1023", "1.0K", "9.2M", "10M", "1.0T", "4.7G"]);
+    }
+
+    #[test]
+    fn values_in_quotes_and_unknown_ones_empty() {
+        let columns = Columns::for_view(Stream::Ps, &["pid", "user", "rss"]).unwrap();
+        let rows =
+            [vec![Value::Int(1), Value::word(b"a,\"b\""), Value::Refused], vec![Value::Int(2), Value::word(b"c\n"), Value::Int(2048)]];
+        let mut out = Vec::new();
+        print_csv(&columns, &rows, None, true, &mut out).unwrap();
+        print_csv(&columns, &rows[1..], Some(Moment { unix_ns: 1_795_190_530_000_000_000, offset_s: 0 }), false, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = text.split("\r\n").collect();
+        assert_eq!(
+            lines,
+            ["pid,user,rss", "1,\"a,\"\"b\"\"\",", "2,c\\x0a,2048", "2026-11-20T16:02:10.000+00:00,2,c\\x0a,2048", ""]
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
-use crate::config::{Format, MinFree, NamePart, Sampled, Settings, UsageBy};
+use crate::config::{Format, MinFree, Sampled, Settings, UsageBy};
 use crate::journal::encode;
 use crate::journal::plan::Keeping;
 use crate::journal::writer;
@@ -86,22 +86,8 @@ fn usage(settings: &Settings, to_stdout: Option<Stream>) -> Option<metering::Ord
         selection,
         netns_budget: usage.netns_budget,
         most: settings.max_programs,
-        expected: expected(settings),
+        expected: metering::expected(&settings.programs),
     })
-}
-
-/// How many processes of which programs there should be: of those whose names are known before anybody counts for them.
-fn expected(settings: &Settings) -> Vec<(Arc<[u8]>, u32)> {
-    let mut expected: BTreeMap<String, u32> = BTreeMap::new();
-    for rule in &settings.programs {
-        let is_fixed = rule.name.parts.iter().all(|part| matches!(part, NamePart::Text(_)));
-        if let Some(expect) = rule.expect.filter(|_| is_fixed) {
-            // Several rules may feed one program: what they say is of all of it.
-            let most = expected.entry(rule.name.to_string()).or_default();
-            *most = expect.max(*most);
-        }
-    }
-    expected.into_iter().map(|(name, expect)| (Arc::from(name.into_bytes()), expect)).collect()
 }
 
 fn events(settings: &Settings) -> Result<events::Selection, regex::Error> {

@@ -1,6 +1,7 @@
 //! Streams `usage` and `usage_process`, from a tick to its samples: who ran is read, the readers bring what may wait, everyone's use is
 //! counted for his program, and the rows are made.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use super::samplers::usage::{self, Selection, UsageSampler};
 use super::table::Process;
 use super::usage as of_process;
 use super::world::World;
+use crate::config::{NamePart, ProgramRule};
 use crate::record::schema::Columns;
 use crate::record::stream::Stream;
 use crate::source::taskstats::Taskstats;
@@ -33,6 +35,21 @@ pub struct Orders {
     pub most: usize,
     /// How many processes of which programs there should be.
     pub expected: Vec<(Arc<[u8]>, u32)>,
+}
+
+/// How many processes of which programs there should be: of those whose names are known before anybody counts for them.
+#[must_use]
+pub fn expected(rules: &[ProgramRule]) -> Vec<(Arc<[u8]>, u32)> {
+    let mut expected: BTreeMap<String, u32> = BTreeMap::new();
+    for rule in rules {
+        let is_fixed = rule.name.parts.iter().all(|part| matches!(part, NamePart::Text(_)));
+        if let Some(expect) = rule.expect.filter(|_| is_fixed) {
+            // Several rules may feed one program: what they say is of all of it.
+            let most = expected.entry(rule.name.to_string()).or_default();
+            *most = expect.max(*most);
+        }
+    }
+    expected.into_iter().map(|(name, expect)| (Arc::from(name.into_bytes()), expect)).collect()
 }
 
 /// The state of both streams.
@@ -116,7 +133,7 @@ impl Metering {
         let World { table, proc, .. } = world;
         let proc = Arc::clone(proc);
         let before = table.spare();
-        let (mut spare, mut finished) = (before, true);
+        let (mut spare, mut closed, mut finished) = (before, 0, true);
         for (count, process) in table.iter_mut_from(self.next).enumerate() {
             if count % 64 == 63 && Instant::now() >= until {
                 self.next = process.id.pid;
@@ -128,9 +145,12 @@ impl Metering {
                 let mut none = 0;
                 let ran = of_process::is_stale(process);
                 of_process::read(&proc, self.taskstats.as_ref(), process, if ran { &mut spare } else { &mut none });
+                closed += none;
             }
         }
-        table.kept_more(before - spare);
+        // More may have been closed than opened: a file of the kind that is not wanted any more, of a process that vanished then.
+        table.kept_more(before.saturating_sub(spare));
+        table.kept_fewer(closed + spare.saturating_sub(before));
         finished
     }
 

@@ -224,7 +224,11 @@ mod tests {
     use std::path::Path;
 
     fn own(proc: &Proc) -> Process {
-        let text = proc.read(&format!("{}/stat", std::process::id())).unwrap();
+        of(proc, std::process::id())
+    }
+
+    fn of(proc: &Proc, pid: u32) -> Process {
+        let text = proc.read(&format!("{pid}/stat")).unwrap();
         let (stat, comm) = stat::parse(&text).unwrap();
         Process::new(stat, comm, None)
     }
@@ -232,29 +236,38 @@ mod tests {
     #[test]
     fn what_a_process_did_shows_at_the_next_reading() {
         let proc = Proc::open(Path::new("/proc")).unwrap();
-        let mut process = own(&proc);
+        let piped = std::process::Stdio::piped;
+        let mut cat = std::process::Command::new("cat").stdin(piped()).stdout(piped()).spawn().unwrap();
+        let (mut to, mut from) = (cat.stdin.take().unwrap(), cat.stdout.take().unwrap());
+        let mut says = |bytes: usize| {
+            to.write_all(&vec![b'x'; bytes]).unwrap();
+            std::io::Read::read_exact(&mut from, &mut vec![0; bytes]).unwrap();
+        };
+        says(1);
+        let mut process = of(&proc, cat.id());
         assert!(is_stale(&process), "nobody read it yet");
         let mut spare = 2;
         read(&proc, None, &mut process, &mut spare);
         assert_eq!((spare, process.usage.as_ref().unwrap().descriptors()), (0, 2));
         assert!(!is_stale(&process));
         let before = process.usage.as_ref().unwrap().io.known().copied().unwrap();
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&[0; 10_000]).unwrap();
+        says(10_000);
         process.cpu_ns += 1;
         assert!(is_stale(&process), "it ran");
         read(&proc, None, &mut process, &mut spare);
         let usage = process.usage.as_ref().unwrap();
         let now = usage.io.known().copied().unwrap();
-        assert!(now.wchar >= before.wchar + 10_000 && now.syscw > before.syscw);
-        let listed = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
-        let count = usage.fds.known().copied().unwrap();
-        assert!(count.abs_diff(listed) < 20, "{count} and {listed}: other tests open and close files");
+        assert_eq!((now.wchar, now.rchar), (before.wchar + 10_000, before.rchar + 10_000));
+        let listed = std::fs::read_dir(format!("/proc/{}/fd", cat.id())).unwrap().count() as u64;
+        assert_eq!(usage.fds.known().copied(), Some(listed));
         assert!(usage.brief.and_then(|brief| brief.stack).is_some_and(|bytes| bytes > 0));
-        // The threads of a test are several: without the kernel's sum nobody knows.
-        if process.stat.num_threads > 1 {
-            assert_eq!(usage.switches, Reading::Refused);
-        }
+        assert!(usage.switches.known().is_some_and(|switches| switches.voluntary > 0), "it waited for what was said");
+        // Of several tasks nobody knows without the kernel's sum.
+        process.stat.num_threads = 2;
+        read(&proc, None, &mut process, &mut spare);
+        assert_eq!(process.usage.as_ref().unwrap().switches, Reading::Refused);
+        drop(to);
+        cat.wait().unwrap();
     }
 
     #[test]

@@ -14,19 +14,18 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use clap::{ArgAction, Args};
 
 use self::names::{By, Filter, NameFrom, Naming};
-use self::output::{Form, Printer};
+use self::output::Printer;
 use self::send::{Sender, Target};
 use self::sums::Sums;
+use super::table::Form;
 use super::{Answer, Failure, ending, open_proc};
 use crate::cli::feed::Live;
 use crate::cli::said::{self, Said};
-use crate::config::units;
 use crate::observer::facts::Wants;
 use crate::observer::samplers::ps::Selection;
 use crate::observer::survey::{Asked, Seen, Survey, Takes};
@@ -88,7 +87,7 @@ pub struct Arguments {
     pub bytes: bool,
 
     /// Again and again until Ctrl-C, each so many seconds. Fractions and units are understood: 2.5, 10m.
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = interval)]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = ending::interval)]
     pub watch: Option<Duration>,
 
     /// Send each sample to this TCP server too, as one line of JSON. Implies --watch. What cannot be delivered is dropped and counted.
@@ -102,12 +101,6 @@ pub struct Arguments {
     /// Read processes from here instead of /proc.
     #[arg(long, value_name = "DIR", default_value = "/proc", hide = true)]
     pub proc: PathBuf,
-}
-
-/// Samples without a pause would do nothing but hold processes up.
-fn interval(text: &str) -> Result<Duration, String> {
-    const LEAST: Duration = Duration::from_millis(100);
-    units::duration(text).and_then(|every| if every < LEAST { Err("it is 0.1 s at least".to_owned()) } else { Ok(every) })
 }
 
 /// Runs the command.
@@ -124,12 +117,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failur
     };
     let mut survey = Survey::start(Arc::clone(&view.proc));
     let every = arguments.watch.or_else(|| arguments.send.as_ref().map(|_| Duration::from_secs(1)));
-    let form = match arguments {
-        Arguments { csv: true, .. } => Form::Csv,
-        Arguments { json: true, .. } => Form::Json,
-        Arguments { bytes: true, .. } => Form::Exact,
-        _ => Form::Scaled,
-    };
+    let form = Form::said(arguments.csv, arguments.json, arguments.bytes);
     let mut printer = Printer::new(form, arguments.by.is_some(), every.is_some());
     if let Some(every) = every {
         return view.watch(&mut survey, every, &mut printer, out);
@@ -195,7 +183,7 @@ impl View<'_> {
 
     /// One sample after another until a signal comes or nobody reads any more.
     fn watch(&self, survey: &mut Survey, every: Duration, printer: &mut Printer, out: &mut impl Write) -> Result<Answer, Failure> {
-        let ends = endings(&self.proc)?;
+        let ends = ending::of_view(&self.proc)?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let sender = self.arguments.send.clone().map(Sender::start).transpose()?;
         let mut wall = Wall::default();
@@ -231,15 +219,4 @@ impl View<'_> {
 /// Whether we hold the capability that reading memory of others takes.
 fn may_read_all(proc: &Proc) -> bool {
     proc.read("self/status").is_ok_and(|text| Capability::SysPtrace.is_in(&status::parse(&text).cap_eff).unwrap_or(false))
-}
-
-/// Tells when the view is to end.
-fn endings(proc: &Proc) -> Result<Receiver<()>, Failure> {
-    let (tell, ends) = mpsc::channel();
-    let signals = tell.clone();
-    ending::on_signal(proc, move || signals.send(()).is_ok())?;
-    ending::on_unread(move || {
-        let _ = tell.send(());
-    });
-    Ok(ends)
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::sums::{Of, Row, Sums};
 use crate::cli::screen::Screen;
-use crate::cli::table::{scaled, shown_width};
+use crate::cli::table::{Form, count, quote, scaled, shown_width};
 use crate::journal::json;
 use crate::record::escape::{self, Spaces};
 use crate::record::moment::Moment;
@@ -14,25 +14,6 @@ use crate::source::smaps::Memory;
 const WIDEST: usize = 40;
 /// Lines of a screen that are not rows: the header, the totals, what is missing, the state of a connection, the cursor.
 const AROUND: usize = 8;
-
-/// In which form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// A table, memory scaled.
-    Scaled,
-    /// A table, bytes as they are.
-    Exact,
-    /// RFC 4180.
-    Csv,
-    /// An object a line.
-    Json,
-}
-
-impl Form {
-    const fn is_table(self) -> bool {
-        matches!(self, Self::Scaled | Self::Exact)
-    }
-}
 
 /// Prints one sample or many.
 #[derive(Debug)]
@@ -69,13 +50,7 @@ impl Printer {
         }
         // The window may have been resized.
         self.screen = Screen::of_stdout();
-        if self.is_on_terminal() {
-            // Home, and clear what is below.
-            out.write_all(b"\x1b[H\x1b[J")?;
-        } else if self.samples > 0 {
-            writeln!(out)?;
-        }
-        writeln!(out, "{now}")
+        self.screen.begin(now, self.samples == 0, out)
     }
 
     /// Prints a sample.
@@ -182,10 +157,6 @@ fn missing(sums: &Sums, out: &mut impl Write) -> io::Result<()> {
     sums.unread().iter().try_for_each(|sentence| writeln!(out, "{sentence}"))
 }
 
-fn count(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
 /// A name with nothing in it that a terminal would obey.
 fn shown(name: Option<&[u8]>) -> Vec<u8> {
     let mut out = Vec::new();
@@ -249,19 +220,6 @@ fn csv(sums: &Sums, groups: bool, now: Option<Moment>, header: bool, out: &mut i
         out.write_all(&line)?;
     }
     Ok(())
-}
-
-/// RFC 4180: in quotes what would be taken for more than one value, and a quote twice.
-fn quote(value: &[u8], out: &mut Vec<u8>) {
-    if value.iter().any(|byte| matches!(byte, b',' | b'"' | b'\r' | b'\n')) || value.starts_with(b" ") || value.ends_with(b" ") {
-        out.push(b'"');
-        for byte in value {
-            out.extend(std::iter::repeat_n(*byte, if *byte == b'"' { 2 } else { 1 }));
-        }
-        out.push(b'"');
-    } else {
-        out.extend_from_slice(value);
-    }
 }
 
 /// One object for each row, then one with the totals.

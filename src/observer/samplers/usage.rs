@@ -1,6 +1,6 @@
 //! Streams `usage` and `usage_process`: what programs, and processes, use.
 //!
-//! Both show the same [`Figures`]: of one process, or added up over the members of a program, whose counters come from its
+//! Both show the same figures: of one process, or added up over the members of a program, whose counters come from its
 //! [account](crate::observer::accounts) and so hold those of the dead. A figure that was refused of one member is not known of the
 //! program.
 
