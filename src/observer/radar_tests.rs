@@ -1,5 +1,7 @@
 use super::*;
+use crate::observer::usage::Usage;
 use crate::source::stat::Stat;
+use crate::source::status::Brief;
 use proptest::prelude::*;
 
 fn soft() -> Soft {
@@ -53,14 +55,18 @@ fn root_and_who_may_raise_them_are_not_bound() {
     process.facts.owner = Reading::Known(0);
     assert_eq!(kind(&process), None);
     process.facts.owner = Reading::Known(33);
-    let status = |caps: &str| crate::source::status::parse(format!("Uid:\t33\t33\t33\t33\nCapEff:\t{caps}\nVmLck:\t64 kB\n").as_bytes());
-    let details = |caps| crate::observer::facts::Details { status: Reading::Known(Box::new(status(caps))), ..Default::default() };
-    process.facts.details = Some(Box::new(details("0000000001000000")));
+    let read = |cap_eff| {
+        let brief = Brief { uid: Some(33), cap_eff: Some(cap_eff), locked: Some(64 << 10), ..Brief::default() };
+        let mut usage = Usage::default();
+        usage.brief = Some(brief);
+        Some(Box::new(usage))
+    };
+    process.usage = read(1 << 24);
     assert_eq!(kind(&process), None, "CAP_SYS_RESOURCE");
     let only = Soft { memlock: Some(64 << 10), ..Soft::default() };
     process.limits = Some(Box::new(Limits { soft: Reading::Known(only), grouped: true, ..Limits::default() }));
     assert_eq!(kind(&process), Some((LimitKind::Memlock, 1000)));
-    process.facts.details = Some(Box::new(details("0000000000004000")));
+    process.usage = read(1 << 14);
     assert_eq!(kind(&process), None, "CAP_IPC_LOCK");
 }
 
@@ -136,11 +142,12 @@ fn a_real_process_near_its_descriptors_and_its_mappings_are_counted() {
         let tasks = UserTasks::count(&world.table);
         world.radar.as_ref().unwrap().measure(world.table.get(pid).unwrap(), &tasks, world.machine.page)
     };
+    let proc = std::sync::Arc::clone(&world.proc);
+    crate::observer::usage::read(&proc, None, world.table.get_mut(pid).unwrap(), &mut 0);
     let process = world.table.get(pid).unwrap();
     let soft = *process.limits.as_ref().unwrap().soft.known().unwrap();
     assert_eq!(soft.nofile, Some(20));
     let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() as u64;
-    assert_eq!(*process.facts.details.as_ref().unwrap().fds.known().unwrap(), fds);
     assert!(fds >= 10);
     let near = measure(&world);
     assert_eq!(near.nearest, Some(Nearest { kind: LimitKind::Nofile, value: fds, limit: 20 }), "{near:?}");
