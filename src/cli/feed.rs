@@ -182,11 +182,11 @@ impl LiveUsage {
         self.metering.start(&mut self.look.world, everyone);
         self.metering.ask_sockets(&mut self.look.world);
         while !self.metering.advance(&mut self.look.world, Instant::now() + PATIENCE) {}
-        self.look.await_until(is_done);
+        self.metering.touch(&self.look.await_until(is_done));
         if self.metering.ask_lists(&mut self.look.world) {
-            self.look.await_until(is_done);
+            self.metering.touch(&self.look.await_until(is_done));
             self.metering.ask_sockets_met(&mut self.look.world);
-            self.look.await_until(is_done);
+            self.metering.touch(&self.look.await_until(is_done));
         }
         self.metering.count(&mut self.look.world);
     }
@@ -202,7 +202,8 @@ impl Feed for LiveUsage {
             Metering::begin_interval(&mut self.look.world);
         }
         self.look.wait(self.interval);
-        self.look.round()?;
+        let round = self.look.round()?;
+        self.metering.touch(&round.touched);
         self.read(false);
         let rows = self.metering.rows(&mut self.look.world, self.of, true);
         Ok(rows.map(|(rows, _)| rows).unwrap_or_default())

@@ -139,6 +139,8 @@ pub struct Account {
     emptied: u64,
     /// What stream `usage` remembers of it.
     pub shown: Standing,
+    /// Something of it, or of one of its members, may be another than at the sample before.
+    pub changed: bool,
 }
 
 /// What stream `usage` remembers of a program from its sample before.
@@ -152,6 +154,12 @@ pub struct Standing {
     pub activity: (u64, u64),
     /// Fewer lived than are expected, and that was told.
     pub absent: bool,
+    /// It used CPU in the interval before, or had none behind it: its row changes even if nothing happens now.
+    pub running: bool,
+    /// Its row holds a refused value.
+    pub refused: bool,
+    /// Its row holds a value that could not be had in time.
+    pub stuck: bool,
 }
 
 /// All accounts.
@@ -208,6 +216,26 @@ impl Accounts {
     pub fn end<'a>(&mut self, processes: impl Iterator<Item = &'a mut Process>) {
         *self = Self { most: self.most, ..Self::default() };
         processes.for_each(|process| process.membership = Membership::default());
+    }
+
+    /// Something of a process may be another than at the sample before, and so of its programs.
+    pub fn touch(&mut self, process: &Process) {
+        for place in process.membership.places().chain(process.membership.grave) {
+            if let Some(account) = self.accounts.get_mut(place.0) {
+                account.changed = true;
+            }
+        }
+    }
+
+    /// The same of every program.
+    pub fn touch_all(&mut self) {
+        self.accounts.iter_mut().for_each(|account| account.changed = true);
+    }
+
+    /// By place: whether something may be another than at the sample before, which begins anew.
+    pub fn take_changed(&mut self) -> Vec<bool> {
+        let changed = |account: &mut Account| std::mem::take(&mut account.changed) || account.shown.running;
+        self.accounts.iter_mut().map(changed).collect()
     }
 
     /// All places, by the names of the programs.
@@ -321,7 +349,9 @@ impl Accounts {
             return;
         }
         for place in process.membership.places() {
-            self.accounts[place.0].spent.add(more);
+            let account = &mut self.accounts[place.0];
+            account.spent.add(more);
+            account.changed = true;
         }
         process.membership.counted = now.max(process.membership.counted);
     }
@@ -345,6 +375,7 @@ impl Accounts {
         for place in process.membership.places() {
             let account = &mut self.accounts[place.0];
             account.members += 1;
+            account.changed = true;
             account.started += u64::from(came);
         }
     }
@@ -353,6 +384,7 @@ impl Accounts {
         for place in process.membership.places() {
             let account = &mut self.accounts[place.0];
             account.members = account.members.saturating_sub(1);
+            account.changed = true;
             account.exited += 1;
             if account.members == 0 {
                 self.emptied += 1;
@@ -418,7 +450,8 @@ impl Account {
             members: 0,
             expect: None,
             emptied: 0,
-            shown: Standing { visible: false, cpu_ns: 0, activity: (0, 0), absent: false },
+            shown: Standing { visible: false, cpu_ns: 0, activity: (0, 0), absent: false, running: true, refused: false, stuck: false },
+            changed: true,
         }
     }
 }

@@ -76,6 +76,13 @@ impl Crossings {
         }
     }
 
+    /// Of a program nothing changed since it was looked at.
+    pub fn stays(&mut self, program: &Arc<[u8]>) {
+        if let Some(standing) = self.standing.get_mut(program) {
+            standing.seen = true;
+        }
+    }
+
     /// After the last program of a tick: programs that were not looked at are gone, and so is what stood of them.
     pub fn end(&mut self) -> Vec<Alert> {
         let mut over = Vec::new();

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashMap;
+
 use super::beat::{Beat, Cadence};
 use super::facts::Wants;
 use super::readers::Request;
 use super::samplers::ps::Rows;
 use super::samplers::usage::{self, Selection, UsageSampler};
 use super::table::Process;
+use super::touched::Touched;
 use super::usage as of_process;
 use super::world::World;
 use crate::config::{NamePart, ProgramRule};
@@ -62,8 +65,15 @@ pub struct Metering {
     sampler: Option<UsageSampler>,
     /// Adds up the tasks of a process; `None` where the kernel refuses.
     taskstats: Option<Taskstats>,
-    /// Who is looked at next, of a reading under way.
-    next: u32,
+    /// Whose figures may have changed since the sample before.
+    touched: Touched,
+    /// Those of them that this tick is about, ascending, and how many of them were read.
+    now: Vec<u32>,
+    next: usize,
+    /// Ticks until limits of those that did not run are looked at.
+    until_limits: u32,
+    /// A member of each network namespace but psmond's own.
+    members: Vec<(u64, u32)>,
     /// Everyone is read, whether it ran or not.
     everyone: bool,
     /// What a tick may spend on the sockets of other network namespaces.
@@ -125,7 +135,18 @@ impl Metering {
     /// Begins to read those who ran, or everyone.
     pub fn start(&mut self, world: &mut World, everyone: bool) {
         (self.next, self.everyone) = (0, everyone);
+        self.now = self.touched.take();
+        if everyone {
+            self.now = world.table.iter().map(|process| process.id.pid).collect();
+        }
         world.ask_cgroups(everyone);
+    }
+
+    /// The figures of these may have changed.
+    pub fn touch(&mut self, pids: &[u32]) {
+        if self.sampler.is_some() {
+            self.touched.add(pids);
+        }
     }
 
     /// Reads until `until`; answers whether all were read.
@@ -134,12 +155,13 @@ impl Metering {
         let proc = Arc::clone(proc);
         let before = table.spare();
         let (mut spare, mut closed, mut finished) = (before, 0, true);
-        for (count, process) in table.iter_mut_from(self.next).enumerate() {
-            if count % 64 == 63 && Instant::now() >= until {
-                self.next = process.id.pid;
+        for (count, pid) in self.now.iter().enumerate().skip(self.next) {
+            if count % 64 == 63 && count > self.next && Instant::now() >= until {
+                self.next = count;
                 finished = false;
                 break;
             }
+            let Some(process) = table.get_mut(*pid) else { continue };
             if usage::is_used(process) && (self.everyone || of_process::is_stale(process)) {
                 // At a reading of everyone nothing is opened for good: most of them are idle.
                 let mut none = 0;
@@ -155,21 +177,33 @@ impl Metering {
     }
 
     /// Asks what the sockets of all network namespaces are. Once they are known, [`Metering::ask_lists`].
-    pub fn ask_sockets(&self, world: &mut World) {
+    pub fn ask_sockets(&mut self, world: &mut World) {
         let World { sockets, table, readers, .. } = world;
         let own = sockets.own().map(|own| (own, std::process::id()));
-        let held = |process: &Process| process.held.as_deref()?.known().map(|held| (held.netns, process.id.pid));
-        let in_use = table.iter().filter(|process| usage::is_used(process)).filter_map(held);
-        let requests = sockets.requests(own.into_iter().chain(in_use), self.netns_budget);
+        let netns = |process: &Process| process.held.as_deref()?.known().map(|held| held.netns);
+        let stays = |(of, pid): &(u64, u32)| table.get(*pid).filter(|process| usage::is_used(process)).and_then(netns) == Some(*of);
+        // As long as every namespace has the member it had, nobody else need be asked where he is.
+        if self.everyone || !world.listed.is_empty() || !self.members.iter().all(stays) {
+            world.listed.clear();
+            let own = own.map(|(own, _)| own);
+            let members: FxHashMap<u64, u32> = table
+                .iter()
+                .filter(|process| usage::is_used(process))
+                .filter_map(|process| netns(process).filter(|netns| Some(*netns) != own).map(|netns| (netns, process.id.pid)))
+                .collect();
+            self.members = members.into_iter().collect();
+        }
+        let requests = sockets.requests(own.into_iter().chain(self.members.iter().copied()), self.netns_budget);
         readers.ask(requests);
     }
 
     /// Asks for those of namespaces that were met since.
-    pub fn ask_sockets_met(&self, world: &mut World) {
-        if world.listed.drain(..).any(|pid| {
-            let held = world.table.get(pid).and_then(|process| process.held.as_deref()?.known().map(|held| held.netns));
+    pub fn ask_sockets_met(&mut self, world: &mut World) {
+        let met = |pid: &u32| {
+            let held = world.table.get(*pid).and_then(|process| process.held.as_deref()?.known().map(|held| held.netns));
             held.is_some_and(|netns| !world.sockets.knows(netns))
-        }) {
+        };
+        if world.listed.iter().any(met) {
             self.ask_sockets(world);
         }
     }
@@ -179,7 +213,8 @@ impl Metering {
         let World { sockets, table, readers, .. } = world;
         let generation = sockets.generation();
         let mut requests = Vec::new();
-        for process in table.iter_mut_from(0) {
+        for pid in &self.now {
+            let Some(process) = table.get_mut(*pid) else { continue };
             let asked = process.asked.has(Wants::SOCKETS);
             if asked || process.stat.is_zombie() || !usage::is_used(process) {
                 continue;
@@ -198,9 +233,21 @@ impl Metering {
     }
 
     /// Counts what everyone used. Goes before the rows.
-    pub fn count(&self, world: &mut World) {
+    pub fn count(&mut self, world: &mut World) {
+        /// Limits come nearer without a process having run: those of its user and of its control group.
+        const LIMITS_EVERY: u32 = 6;
+        let limits = self.everyone || self.until_limits == 0;
+        self.until_limits = if limits { LIMITS_EVERY - 1 } else { self.until_limits - 1 };
+        if std::mem::take(&mut world.sockets.changed) || std::mem::take(&mut world.weighed) {
+            world.accounts.touch_all();
+        }
+        // Whoever was touched while this tick waited for the readers is a matter of this one too.
+        let mut now = std::mem::take(&mut self.now);
+        now.extend(self.touched.take());
+        now.sort_unstable();
+        now.dedup();
         if let Some(sampler) = &self.sampler {
-            sampler.count(world);
+            sampler.count(world, &now, limits);
         }
     }
 
@@ -209,7 +256,7 @@ impl Metering {
         let sampler = self.sampler.as_mut()?;
         Some(match stream {
             Stream::UsageProcess => (sampler.processes_now(world, full), sampler.processes().clone()),
-            _ => (sampler.programs_now(world), sampler.programs().clone()),
+            _ => (sampler.programs_now(world, full), sampler.programs().clone()),
         })
     }
 }

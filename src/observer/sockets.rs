@@ -130,6 +130,8 @@ pub struct Sockets {
     pub damaged: u64,
     /// Counts the readings in which there was a socket that had not been there before.
     generation: u64,
+    /// Some socket came, went or is in another state since somebody took this.
+    pub changed: bool,
 }
 
 impl Sockets {
@@ -153,6 +155,7 @@ impl Sockets {
             credit: Duration::ZERO,
             damaged: 0,
             generation: 0,
+            changed: true,
         }
     }
 
@@ -236,6 +239,7 @@ impl Sockets {
         namespace.asked = false;
         match answer {
             Some(Ok(sockets)) => {
+                self.changed |= namespace.read_at.is_none();
                 namespace.read_at = Instant::now().checked_sub(sockets.took / 2);
                 (namespace.refused, namespace.gone, namespace.cost) = (false, None, sockets.took);
                 // Whoever may not enter it need not try again.
@@ -249,6 +253,7 @@ impl Sockets {
             Some(Err(ReadError::Vanished)) => namespace.gone = Some(pid),
             Some(Err(ReadError::NoDescriptor)) => {}
             Some(Err(ReadError::Refused | ReadError::Failed(_))) => {
+                self.changed |= !namespace.refused;
                 (namespace.refused, namespace.read_at) = (true, None);
                 self.fresh.push((namespace.number, Vec::new()));
             }
@@ -262,6 +267,11 @@ impl Sockets {
         if self.fresh.is_empty() {
             return;
         }
+        if self.fresh.iter().all(|(number, found)| is_same(&self.index, *number, found)) {
+            self.fresh.clear();
+            return;
+        }
+        self.changed = true;
         let grew = self.fresh.iter().any(|(_, found)| has_new(&self.index, found));
         self.generation += u64::from(grew);
         let fresh = &self.fresh;
@@ -323,6 +333,12 @@ impl Sockets {
     pub fn namespaces(&self) -> (usize, usize) {
         (self.namespaces.len(), self.namespaces.values().filter(|namespace| namespace.read_at.is_some()).count())
     }
+}
+
+/// Whether a namespace has exactly the sockets that the index holds of it.
+fn is_same(index: &[Entry], number: u32, found: &[Socket]) -> bool {
+    let known = index.iter().filter(|entry| entry.namespace == number).map(|entry| (entry.inode, entry.kind, entry.state));
+    known.eq(found.iter().map(|socket| (socket.inode, socket.kind, socket.state)))
 }
 
 /// Whether somebody is in `found` who is not in the index; both ascend.

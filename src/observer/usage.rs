@@ -254,10 +254,18 @@ mod tests {
         says(10_000);
         process.cpu_ns += 1;
         assert!(is_stale(&process), "it ran");
-        read(&proc, None, &mut process, &mut spare);
+        // The kernel counts what was written a moment after somebody could read it.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        loop {
+            read(&proc, None, &mut process, &mut spare);
+            let now = process.usage.as_ref().unwrap().io.known().copied().unwrap();
+            if (now.wchar, now.rchar) == (before.wchar + 10_000, before.rchar + 10_000) {
+                break;
+            }
+            assert!(now.wchar <= before.wchar + 10_000 && std::time::Instant::now() < until, "{now:?}, before {before:?}");
+            std::thread::yield_now();
+        }
         let usage = process.usage.as_ref().unwrap();
-        let now = usage.io.known().copied().unwrap();
-        assert_eq!((now.wchar, now.rchar), (before.wchar + 10_000, before.rchar + 10_000));
         let listed = std::fs::read_dir(format!("/proc/{}/fd", cat.id())).unwrap().count() as u64;
         assert_eq!(usage.fds.known().copied(), Some(listed));
         assert!(usage.brief.and_then(|brief| brief.stack).is_some_and(|bytes| bytes > 0));

@@ -98,6 +98,7 @@ impl Weighing {
         let UnderWay { begun, mut spent, .. } = self.under_way.take()?;
         let sampler = self.sampler.as_mut()?;
         sampler.take(world, &mut spent);
+        world.weighed = true;
         let (rows, totals) = sampler.rows(world, &self.touched.take(), begun.full, &spent);
         Some(Made { begun, rows, totals, columns: sampler.columns().clone() })
     }

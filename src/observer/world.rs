@@ -96,6 +96,8 @@ pub struct World {
     pub ended_with_usage: Vec<Identity>,
     /// The sockets of the network namespaces that processes are in.
     pub sockets: Sockets,
+    /// Stream `pss` made a sample since the usage sampler last looked.
+    pub weighed: bool,
     /// Whose list of descriptors came, or could not be had, since the usage sampler last looked.
     pub listed: Vec<u32>,
     /// When the last round began, CLOCK_MONOTONIC nanoseconds; 0 before the first.
@@ -138,6 +140,7 @@ impl World {
             ended_with_usage: Vec::new(),
             sockets: Sockets::new(proc.is_native()),
             listed: Vec::new(),
+            weighed: false,
             this_round_ns: 0,
             reclaim: None,
             said_late: None,
@@ -177,6 +180,7 @@ impl World {
         if accounts::counts(&process) {
             self.accounts.close(&mut process);
         }
+        self.accounts.touch(&process);
         if process.usage.as_ref().is_some_and(|usage| usage.row.visible) {
             self.ended_with_usage.push(process.id);
         }

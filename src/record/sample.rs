@@ -45,6 +45,15 @@ pub struct Counts {
     pub boottime_ms: u64,
 }
 
+impl Counts {
+    /// Something that was considered and is as it was, with or without values that could not be had.
+    pub fn add_unchanged(&mut self, refused: bool, stuck: bool) {
+        self.seen += 1;
+        self.refused += u64::from(refused);
+        self.stuck += u64::from(stuck);
+    }
+}
+
 /// What left a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {

@@ -345,6 +345,7 @@ impl Loop {
             self.touched.add(pids);
         }
         self.weighing.touch(pids);
+        self.metering.touch(pids);
     }
 
     fn hear(&mut self, message: Result<Message, RecvTimeoutError>) {

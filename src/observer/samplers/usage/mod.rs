@@ -93,44 +93,61 @@ impl UsageSampler {
         }
     }
 
-    /// Counts what everyone used since it was last counted. Goes before the rows.
-    pub fn count(&self, world: &mut World) {
-        let World { table, accounts, .. } = world;
+    /// Counts what these used since they were last counted: whoever ran, or changed otherwise. Goes before the rows.
+    pub fn count(&self, world: &mut World, touched: &[u32], everyone: bool) {
+        let World { table, accounts, radar, machine, .. } = world;
         // Whom nobody has looked at yet may still become another program: his turn comes with the next sample, or his end.
-        for process in table.iter_mut_from(0).filter(|process| process.is_read()) {
-            accounts.count(process);
+        for pid in touched {
+            if let Some(process) = table.get_mut(*pid).filter(|process| process.is_read()) {
+                accounts.count(process);
+                accounts.touch(process);
+                if let Some(usage) = process.usage.as_deref_mut() {
+                    usage.row.due = true;
+                }
+            }
         }
-        // Limits may come nearer without the process having run: those of its user and of its control group.
-        let World { table, radar, machine, .. } = world;
         let Some(radar) = radar else { return };
         let tasks = UserTasks::count(table);
-        for process in table.iter_mut_from(0).filter(|process| is_used(process)) {
+        let mut measure = |process: &mut Process| {
             let measured = radar.measure(process, &tasks, machine.page);
-            if let Some(usage) = process.usage.as_deref_mut() {
-                usage.row.due |= usage.measured != measured;
+            if let Some(usage) = process.usage.as_deref_mut()
+                && usage.measured != measured
+            {
                 usage.measured = measured;
+                usage.row.due = true;
+                accounts.touch(process);
             }
+        };
+        if everyone {
+            table.iter_mut_from(0).filter(|process| is_used(process)).for_each(measure);
+        } else {
+            touched.iter().for_each(|pid| table.get_mut(*pid).filter(|process| is_used(process)).into_iter().for_each(&mut measure));
         }
     }
 
-    /// The rows of stream `usage`: of each program that has members or had some since the sample before, or that is expected.
-    ///
-    /// Between full samples none is left out: there are few of them, and the writer tells what is news.
-    pub fn programs_now(&mut self, world: &mut World) -> Rows {
+    /// The rows of stream `usage`: of each program that has members or had some since the sample before, or that is expected. Between
+    /// full samples those are left out of which nothing changed.
+    pub fn programs_now(&mut self, world: &mut World, full: bool) -> Rows {
         let mut made = Rows::default();
         let now_ns = clock::monotonic_ns();
         let last_ns = std::mem::replace(&mut self.last_ns[0], world.this_round_ns);
         let World { table, accounts, names, terminals, machine, swap, this_round_ns, alerts, sockets, .. } = world;
         let context = Context::new(names, terminals, machine, *swap);
-        let mut all: Vec<Figures> = std::iter::repeat_with(Figures::default).take(accounts.len()).collect();
-        for process in table.iter() {
-            for place in process.membership.places() {
-                if let Some(figures) = all.get_mut(place.index()) {
-                    figures.add(process, machine.page, now_ns);
+        if full {
+            accounts.touch_all();
+        }
+        let changed = accounts.take_changed();
+        let mut all: Vec<Option<Figures>> = changed.iter().map(|changed| changed.then(Figures::default)).collect();
+        if changed.contains(&true) {
+            for process in table.iter() {
+                for place in process.membership.places() {
+                    if let Some(Some(figures)) = all.get_mut(place.index()) {
+                        figures.add(process, machine.page, now_ns);
+                    }
                 }
-            }
-            if let Some(figures) = process.membership.grave().and_then(|place| all.get_mut(place.index())) {
-                figures.add_zombie();
+                if let Some(Some(figures)) = process.membership.grave().and_then(|place| all.get_mut(place.index())) {
+                    figures.add_zombie();
+                }
             }
         }
         let why = if std::mem::take(&mut self.reclassified) { Why::Rules } else { Why::Empty };
@@ -138,28 +155,36 @@ impl UsageSampler {
             let (Some(figures), Some(account)) = (all.get_mut(place.index()), accounts.get_mut(place)) else { continue };
             let activity = (account.started, account.exited);
             let shown = account.shown;
-            account.shown = Standing { activity, ..shown };
+            let Some(figures) = figures else {
+                // As it was, but for its age.
+                if shown.visible {
+                    made.counts.add_unchanged(shown.refused, shown.stuck);
+                    self.crossings.stays(&account.name);
+                }
+                continue;
+            };
             let is_there = figures.states.iter().any(|count| *count > 0) || account.expect.is_some() || shown.activity != activity;
-            account.shown.visible = is_there;
             alerts.extend(absence(account, figures.procs));
+            let cpu_ns = account.spent.cpu_ns.saturating_sub(shown.cpu_ns);
+            figures.pct = (last_ns > 0).then(|| per_cent_tenths(cpu_ns, this_round_ns.saturating_sub(last_ns)));
+            figures.count_sockets(sockets);
+            let (refused, stuck) = figures.marks();
+            // What came and went in this interval stands in this row, and is no reason for another.
+            let running = is_there && (figures.pct.is_none_or(|tenths| tenths > 0) || (shown.activity != activity && figures.procs == 0));
+            let absent = account.shown.absent;
+            account.shown = Standing { visible: is_there, cpu_ns: account.spent.cpu_ns, activity, absent, running, refused, stuck };
             if !is_there {
                 if shown.visible {
                     made.left.push(Left { id: Id::Program(Arc::clone(&account.name)), why });
                 }
-                account.shown.cpu_ns = account.spent.cpu_ns;
                 continue;
             }
             made.counts.seen += 1;
-            figures.spent = account.spent;
-            figures.count_sockets(sockets);
-            alerts.extend(self.crossings.look(&account.name, figures.measured, figures.worst));
-            let cpu_ns = account.spent.cpu_ns.saturating_sub(shown.cpu_ns);
-            figures.pct = (last_ns > 0).then(|| per_cent_tenths(cpu_ns, this_round_ns.saturating_sub(last_ns)));
-            account.shown.cpu_ns = account.spent.cpu_ns;
-            figures.account = Some((account.started, account.exited, account.expect));
-            let (refused, late) = figures.marks();
             made.counts.refused += u64::from(refused);
-            made.counts.stuck += u64::from(late);
+            made.counts.stuck += u64::from(stuck);
+            figures.spent = account.spent;
+            alerts.extend(self.crossings.look(&account.name, figures.measured, figures.worst));
+            figures.account = Some((account.started, account.exited, account.expect));
             let view = Shown { figures, program: Value::Word(Arc::clone(&account.name)), process: None, context: &context };
             let values = self.programs.iter().map(|measure| measure(&view)).collect();
             made.rows.push(Row { id: Id::Program(Arc::clone(&account.name)), values });
