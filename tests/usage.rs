@@ -261,16 +261,18 @@ fn open_all_sockets(worker: &mut Target) {
 }
 
 /// Sockets in our own network namespace and in one of their own, of processes of one program each.
-fn sockets_are_counted(place: &Place, recorder: common::Recorder) {
+fn sockets_are_counted(place: &Place, recorder: common::Recorder, who: &str) {
+    // Other tests run beside this one, and a program is one of the whole machine.
+    let (outside, within) = (format!("here-{who}"), format!("there-{who}"));
     until("the first tick", || !ticks(place).is_empty());
-    let inside = Target::binary(place, "worker", "worker-inside");
+    let inside = Target::binary(place, "worker", &within);
     let mut command = Command::new("unshare");
     // In a new network namespace even the loopback is down.
     command.args(["-n", "sh", "-c", "ip link set lo up && exec \"$0\""]).arg(inside);
-    let (mut here, mut there) = (Target::called(place, "worker", "worker-here"), Target::start(&mut command));
+    let (mut here, mut there) = (Target::called(place, "worker", &outside), Target::start(&mut command));
     open_all_sockets(&mut here);
     open_all_sockets(&mut there);
-    for program in ["worker-here", "worker-inside"] {
+    for program in [&outside, &within] {
         until_row(place, program, "its sockets", has_all_sockets);
     }
     for pid in [here.pid(), there.pid()] {
@@ -279,7 +281,7 @@ fn sockets_are_counted(place: &Place, recorder: common::Recorder) {
     // Whoever closes all of them has none.
     let pid = here.pid();
     drop(here);
-    until("they are gone", || segment(place, "usage").gone().iter().any(|(name, _)| name == "worker-here"));
+    until("they are gone", || segment(place, "usage").gone().iter().any(|(name, _)| *name == outside));
     assert!(segment(place, "usage_process").gone().iter().any(|(id, _)| id.starts_with(&format!("{pid}@"))));
     assert_eq!(recorder.stop(), 0);
     place.assert_whole();
@@ -293,7 +295,7 @@ fn sockets_are_counted_in_and_outside_a_network_namespace_by_root() {
     }
     let place = place("", BOTH);
     let recorder = place.start();
-    sockets_are_counted(&place, recorder);
+    sockets_are_counted(&place, recorder, "root");
 }
 
 #[test]
@@ -312,7 +314,7 @@ fn sockets_are_counted_in_and_outside_a_network_namespace_with_the_capabilities_
     command.arg(format!("--inh-caps=-all{granted}")).arg(format!("--ambient-caps=-all{granted}"));
     command.arg(format!("--bounding-set=-all{granted}")).args(plain.get_args()).env_remove("HOME").current_dir("/");
     let recorder = place.start_command(command);
-    sockets_are_counted(&place, recorder);
+    sockets_are_counted(&place, recorder, "unit");
 }
 
 #[test]
@@ -363,4 +365,49 @@ fn who_nears_a_limit_is_told_when_it_does_and_when_it_is_over() {
     assert_eq!((alerts("warn").len(), alerts("ok").len()), (1, 1));
     assert_eq!(recorder.stop(), 0);
     place.assert_whole();
+}
+
+#[test]
+fn what_an_ended_thread_did_stays_with_its_process() {
+    let place = place("", BOTH);
+    let recorder = place.start();
+    until("the first tick", || !ticks(&place).is_empty());
+    let mut worker = Target::called(&place, "worker", "worker-threads");
+    // Records of ended threads come a moment after a reading, perhaps: each step lasts until it shows, and writes itself at its end.
+    for (command, pages) in [("thread 100", 100), ("child 10", 101), ("thread 50", 152), ("write 5", 158)] {
+        worker.does(command);
+        until_ticks(&place, 1);
+        worker.does("write 1");
+        // Of each ended thread a record rounds down up to a KiB, where its end and that of a child fall into one interval.
+        let least = pages * PAGE - 2048;
+        until("what it wrote", || row_of(&place, worker.pid()).is_some_and(|row| row.number("wchar") >= least));
+    }
+    let rows = segment(&place, "usage_process").rows_of(worker.pid());
+    for pair in rows.windows(2) {
+        for counter in ["cpu_s", "rchar", "wchar", "syscr", "syscw", "min_flt", "nvcsw"] {
+            assert!(pair[0].number(counter) <= pair[1].number(counter), "{counter} goes back: {pair:#?}");
+        }
+    }
+    // The child's ten are not in it, nor in those of the program twice.
+    assert!(rows.last().unwrap().number("wchar") < 160 * PAGE, "{rows:#?}");
+    let row = until_row(&place, "worker-threads", "all of it and the child", |row| row.number("wchar") >= 167 * PAGE);
+    assert!(row.number("wchar") < 172 * PAGE);
+    assert_eq!(recorder.stop(), 0);
+}
+
+#[test]
+fn a_process_whose_first_task_ended_lives() {
+    let place = place("", BOTH);
+    let recorder = place.start();
+    until("the first tick", || !ticks(&place).is_empty());
+    let mut worker = Target::called(&place, "worker", "worker-leaves");
+    worker.does("leave");
+    worker.does("write 30");
+    let row = until_row(&place, "worker-leaves", "what it wrote", |row| row.number("wchar") >= 30 * PAGE);
+    assert_eq!((row.number("procs"), row.number("threads"), row.number("exited")), (1, 2, 0));
+    assert!(row.number("vsz") > 0);
+    assert_eq!(row.get("fds"), &Value::Refused, "its descriptors are those of tasks that nobody counts");
+    drop(worker);
+    until("it is gone", || segment(&place, "usage").gone().iter().any(|(name, _)| name == "worker-leaves"));
+    assert_eq!(recorder.stop(), 0);
 }

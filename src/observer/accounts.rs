@@ -12,6 +12,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::facts::Reading;
+use super::life;
 use super::table::Process;
 use crate::source::io::Io;
 
@@ -65,26 +66,30 @@ impl Spent {
     /// What a process is known to have used: as it was read last, and what its ended tasks told.
     #[must_use]
     pub fn of(process: &Process) -> Self {
-        let account = &process.life.account;
-        let told = Self {
-            cpu_ns: account.cpu_ns(),
-            min_flt: account.min_flt,
-            maj_flt: account.maj_flt,
-            nvcsw: account.nvcsw,
-            nivcsw: account.nivcsw,
-            io: account.io(),
-        };
+        let told = Self::told(&process.life.account);
         let usage = process.usage.as_deref();
         let switches = usage.and_then(|usage| usage.switches.known().copied()).unwrap_or_default();
-        let read = Self {
+        told.max(Self {
             cpu_ns: process.cpu_ns,
             min_flt: process.stat.min_flt,
             maj_flt: process.stat.maj_flt,
             nvcsw: switches.voluntary,
             nivcsw: switches.involuntary,
             io: usage.and_then(|usage| usage.io.known().copied()).unwrap_or_default(),
-        };
-        told.max(read)
+        })
+    }
+
+    /// What records told of tasks.
+    #[must_use]
+    pub fn told(account: &life::Account) -> Self {
+        Self {
+            cpu_ns: account.cpu_ns(),
+            min_flt: account.min_flt,
+            maj_flt: account.maj_flt,
+            nvcsw: account.nvcsw,
+            nivcsw: account.nivcsw,
+            io: account.io(),
+        }
     }
 }
 
@@ -101,6 +106,8 @@ pub struct Membership {
     grave: Option<Place>,
     /// What it had used before the accounts were begun is not theirs, and is still to be read.
     base_due: bool,
+    /// Nor what it had used of CPU: nobody had looked at it by then.
+    base_unread: bool,
 }
 
 impl Membership {
@@ -171,11 +178,13 @@ pub struct Accounts {
     /// Counts the programs that became empty.
     emptied: u64,
     is_on: bool,
+    /// Who counts for [`OTHER`] may have a place of his own by now.
+    has_room: bool,
 }
 
 impl Default for Accounts {
     fn default() -> Self {
-        Self { names: FxHashMap::default(), accounts: Vec::new(), most: usize::MAX, emptied: 0, is_on: false }
+        Self { names: FxHashMap::default(), accounts: Vec::new(), most: usize::MAX, emptied: 0, is_on: false, has_room: false }
     }
 }
 
@@ -185,7 +194,8 @@ impl Accounts {
         self.most = most;
         self.accounts.iter_mut().for_each(|account| account.expect = None);
         for (name, expect) in expected {
-            let place = self.place_of(name);
+            // Whom somebody expects has a place whatever others take.
+            let place = self.names.get(name).copied().unwrap_or_else(|| self.add(Arc::clone(name)));
             self.accounts[place.0].expect = Some(*expect);
         }
     }
@@ -202,6 +212,7 @@ impl Accounts {
             if !from_birth {
                 process.membership.counted = Spent::of(process);
                 process.membership.base_due = true;
+                process.membership.base_unread = !process.is_read();
             }
         }
     }
@@ -268,6 +279,18 @@ impl Accounts {
         self.accounts.is_empty()
     }
 
+    /// Looks whether there is room for those who count for [`OTHER`]. Goes before a sample's counting.
+    pub fn look_for_room(&mut self) {
+        self.has_room = self.names.contains_key(OTHER) && (self.accounts.len() < self.most || self.oldest_empty().is_some());
+    }
+
+    fn oldest_empty(&self) -> Option<usize> {
+        let empty = |(_, account): &(usize, &Account)| {
+            account.members == 0 && account.expect.is_none() && !account.shown.visible && *account.name != *OTHER
+        };
+        self.accounts.iter().enumerate().filter(empty).min_by_key(|(_, account)| account.emptied).map(|(at, _)| at)
+    }
+
     /// Counts what a living process used since it was last counted, for the program it counts for now.
     pub fn count(&mut self, process: &mut Process) {
         if !self.is_on {
@@ -276,10 +299,12 @@ impl Accounts {
         if process.membership.base_due && is_measured(process) {
             let membership = &mut process.membership;
             membership.base_due = false;
+            let membership_unread = membership.base_unread;
             let before = membership.counted;
             let now = Spent::of(process);
             // Its CPU time and faults were known from the first; what is read first now was its own before.
-            process.membership.counted = Spent { nvcsw: now.nvcsw, nivcsw: now.nivcsw, io: now.io, ..before };
+            process.membership.counted =
+                if membership_unread { now } else { Spent { nvcsw: now.nvcsw, nivcsw: now.nivcsw, io: now.io, ..before } };
         }
         if !counts(process) {
             return;
@@ -333,7 +358,9 @@ impl Accounts {
         };
         let is = |place: Place, name: &Arc<[u8]>| {
             let account = &self.accounts[place.0];
-            Arc::ptr_eq(&account.name, name) || account.name == *name || (*account.name == *OTHER && !self.names.contains_key(name))
+            Arc::ptr_eq(&account.name, name)
+                || account.name == *name
+                || (*account.name == *OTHER && !self.has_room && !self.names.contains_key(name))
         };
         let membership = &process.membership;
         let also = process.facts.also.as_deref().unwrap_or_default();
@@ -408,17 +435,18 @@ impl Accounts {
             Some(place) => *place,
             None => self.add(OTHER.into()),
         };
-        let empty = |(_, account): &(usize, &Account)| {
-            account.members == 0 && account.expect.is_none() && !account.shown.visible && *account.name != *OTHER
+        let Some(at) = self.oldest_empty() else {
+            self.has_room = false;
+            return other;
         };
-        let oldest = self.accounts.iter().enumerate().filter(empty).min_by_key(|(_, account)| account.emptied).map(|(at, _)| at);
-        let Some(at) = oldest else { return other };
         // Whoever lies in it yet, unreaped, is shown with those that come: that its program was another nobody misses.
         let old = std::mem::replace(&mut self.accounts[at], Account::new(Arc::clone(name)));
         self.names.remove(&old.name);
         self.names.insert(Arc::clone(name), Place(at));
         let account = &mut self.accounts[other.0];
         account.spent.add(old.spent);
+        // Nothing of it was used in this interval.
+        account.shown.cpu_ns = account.shown.cpu_ns.saturating_add(old.shown.cpu_ns);
         account.started += old.started;
         account.exited += old.exited;
         Place(at)

@@ -161,6 +161,7 @@ proptest! {
                     }
                 }
                 Step::Sample => {
+                    accounts.look_for_room();
                     living.values_mut().for_each(|process| accounts.count(process));
                     prop_assert_eq!(sum(&accounts), used);
                     prop_assert_eq!(accounts.accounts.iter().map(|account| account.members).sum::<u64>(), living.len() as u64);
@@ -177,4 +178,61 @@ proptest! {
             prop_assert_eq!(came - went, accounts.accounts.iter().map(|account| account.members).sum::<u64>());
         }
     }
+}
+
+#[test]
+fn who_gives_its_place_away_leaves_no_jump_behind() {
+    let mut accounts = Accounts::default();
+    accounts.set(1, &[]);
+    accounts.begin(std::iter::empty(), false);
+    let (mut first, mut second) = (born(1, "a"), born(2, "b"));
+    first.cpu_ns = 1000;
+    accounts.count(&mut first);
+    accounts.begin_interval();
+    accounts.close(&mut first);
+    accounts.count(&mut second);
+    let other = of(&accounts, "other");
+    assert_eq!((other.spent.cpu_ns, other.shown.cpu_ns), (1000, 1000), "none of it was used in this interval");
+    assert_eq!(of(&accounts, "b").members, 1);
+}
+
+#[test]
+fn who_is_expected_has_a_place_and_who_had_none_gets_one_when_there_is_room() {
+    let mut accounts = Accounts::default();
+    accounts.set(1, &[(b"e1"[..].into(), 1), (b"e2"[..].into(), 1)]);
+    assert_eq!((of(&accounts, "e1").expect, of(&accounts, "e2").expect), (Some(1), Some(1)));
+    assert!(!accounts.names.contains_key(OTHER));
+    accounts.set(3, &[(b"e1"[..].into(), 1), (b"e2"[..].into(), 1)]);
+    accounts.begin(std::iter::empty(), false);
+    let (mut first, mut second) = (born(1, "a"), born(2, "b"));
+    accounts.count(&mut first);
+    accounts.count(&mut second);
+    assert_eq!(of(&accounts, "other").members, 1);
+    accounts.look_for_room();
+    accounts.count(&mut second);
+    assert_eq!(of(&accounts, "other").members, 1, "there is none yet");
+    accounts.close(&mut first);
+    accounts.look_for_room();
+    second.cpu_ns = 7;
+    accounts.count(&mut second);
+    assert_eq!((of(&accounts, "b").members, of(&accounts, "other").members), (1, 0));
+    assert_eq!(sum(&accounts), 7);
+}
+
+#[test]
+fn whom_nobody_had_looked_at_when_counting_began_brings_nothing_along() {
+    let mut accounts = Accounts::default();
+    let mut process = born(1, "web");
+    process.stat.state = 0;
+    accounts.begin(std::iter::once(&mut process), false);
+    // Now somebody looks: a long life shows.
+    process.stat.state = b'S';
+    process.cpu_ns = 1_000_000;
+    let mut usage = crate::observer::usage::Usage::default();
+    (usage.io, usage.read_ns) = (Reading::Known(Io { wchar: 5, ..Io::default() }), 1);
+    process.usage = Some(Box::new(usage));
+    accounts.count(&mut process);
+    process.cpu_ns += 3;
+    accounts.count(&mut process);
+    assert_eq!((sum(&accounts), of(&accounts, "web").spent.io.wchar), (3, 0));
 }

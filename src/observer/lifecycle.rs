@@ -20,11 +20,12 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
+use super::accounts::Spent;
 use super::argvs::{Argvs, apply, argv, resolve};
 use super::capture::Captured;
 use super::drain::{Batch, Offsets, Totals};
 use super::facts::{Reading, Wants};
-use super::life::{Life, Sources};
+use super::life::{Account, Life, Sources};
 use super::obituary::{End, Obituary, Status};
 use super::programs::Subject;
 use super::programs::member::{self, Claim};
@@ -430,7 +431,7 @@ impl Lifecycle {
     #[expect(clippy::too_many_arguments, reason = "an event, what it says, and where to tell it")]
     fn stranger(
         &mut self,
-        world: &World,
+        world: &mut World,
         event: &Event,
         task: Task,
         code: u32,
@@ -450,6 +451,12 @@ impl Lifecycle {
         let mut obituary = Obituary::of_stranger(task.pid, parent, (record, whole.as_ref()), end, world.machine.hz);
         if let Some(verdict) = world.programs.verdict(&Subject { comm: &obituary.comm, ..Subject::default() }) {
             obituary.program = Reading::Known(verdict.program);
+        }
+        if let (Reading::Known(program), Some(record)) = (&obituary.program, record) {
+            let mut account = Account::default();
+            account.add(record);
+            whole.iter().for_each(|whole| account.add(whole));
+            world.accounts.stranger(program, Spent::told(&account));
         }
         telling.exits.add(obituary);
         self.tell_end(world, event, task.pid, Info::End(status), telling);

@@ -65,6 +65,8 @@ pub struct Metering {
     sampler: Option<UsageSampler>,
     /// Adds up the tasks of a process; `None` where the kernel refuses.
     taskstats: Option<Taskstats>,
+    /// The kernel tells the number of descriptors of a process.
+    tells_fds: bool,
     /// Whose figures may have changed since the sample before.
     touched: Touched,
     /// Those of them that this tick is about, ascending, and how many of them were read.
@@ -93,16 +95,19 @@ impl Metering {
             return;
         };
         self.netns_budget = orders.netns_budget;
+        // Six ticks, or a minute: a namespace that does not answer, or whose turn does not come, is not shown as it was for ever.
+        world.sockets.oldest = (orders.cadence.interval * 6).max(Duration::from_secs(60));
         world.watch_limits(true);
         world.accounts.set(orders.most, &orders.expected);
         match &mut self.sampler {
             Some(sampler) => {
                 sampler.select(orders.selection.clone());
-                sampler.rules_changed();
             }
             None => {
                 self.sampler = Some(UsageSampler::new(orders.selection.clone()));
                 self.taskstats = Taskstats::open().ok();
+                // Of ourselves: some are open.
+                self.tells_fds = world.proc.fd_count(std::process::id()).is_ok_and(|count| count > 0);
                 if !world.table.is_empty() {
                     self.begin(world, false);
                 }
@@ -119,6 +124,13 @@ impl Metering {
         let Some(sampler) = &mut self.sampler else { return };
         world.accounts.begin(world.table.iter_mut_from(0), from_birth);
         sampler.begin(world);
+    }
+
+    /// Other rules are in force.
+    pub const fn rules_changed(&mut self) {
+        if let Some(sampler) = &mut self.sampler {
+            sampler.rules_changed();
+        }
     }
 
     /// The first interval begins now, whatever was counted before.
@@ -166,7 +178,8 @@ impl Metering {
                 // At a reading of everyone nothing is opened for good: most of them are idle.
                 let mut none = 0;
                 let ran = of_process::is_stale(process);
-                of_process::read(&proc, self.taskstats.as_ref(), process, if ran { &mut spare } else { &mut none });
+                let kernel = of_process::Kernel { taskstats: self.taskstats.as_ref(), tells_fds: self.tells_fds };
+                of_process::read(&proc, kernel, process, if ran { &mut spare } else { &mut none });
                 closed += none;
             }
         }

@@ -17,7 +17,7 @@
 //!   over a window; [`weighing`]: stream `pss`, from its ticks to its samples.
 //! * [`radar`]: how near processes are to their limits; [`cgroups`]: those of their control groups; [`crossings`]: who comes near.
 //! * [`touched`]: whose row may have changed since a stream's sample before.
-//! * [`usage`]: what is remembered of what a process uses, and how it is read; [`accounts`]: what programs used, the dead included;
+//! * [`usage`]: what is remembered of what a process uses, and how it is read; [`own_io`]: its io without its children's; [`accounts`]: what programs used, the dead included;
 //!   [`metering`]: streams `usage` and `usage_process`, from a tick to its samples.
 //! * `stuck`: who does not answer, said once, and that it is over.
 //! * [`sockets`]: which sockets processes hold, and what they are.
@@ -43,6 +43,7 @@ pub mod lifecycle;
 pub mod metering;
 pub mod names;
 pub mod obituary;
+pub mod own_io;
 pub mod pass;
 pub mod programs;
 pub mod radar;

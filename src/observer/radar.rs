@@ -307,7 +307,7 @@ impl Radar {
     /// What limits a process, and how near it is.
     #[must_use]
     pub fn measure(&self, process: &Process, tasks: &UserTasks, page: u64) -> Measured {
-        if process.stat.is_kthread() || process.stat.is_zombie() || !process.is_read() {
+        if process.stat.is_kthread() || process.stat.is_dead() || !process.is_read() {
             return Measured::default();
         }
         let Some(limits) = &process.limits else { return Measured { nearest: None, partial: true } };

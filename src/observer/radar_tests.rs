@@ -143,7 +143,8 @@ fn a_real_process_near_its_descriptors_and_its_mappings_are_counted() {
         world.radar.as_ref().unwrap().measure(world.table.get(pid).unwrap(), &tasks, world.machine.page)
     };
     let proc = std::sync::Arc::clone(&world.proc);
-    crate::observer::usage::read(&proc, None, world.table.get_mut(pid).unwrap(), &mut 0);
+    let kernel = crate::observer::usage::Kernel { tells_fds: true, ..Default::default() };
+    crate::observer::usage::read(&proc, kernel, world.table.get_mut(pid).unwrap(), &mut 0);
     let process = world.table.get(pid).unwrap();
     let soft = *process.limits.as_ref().unwrap().soft.known().unwrap();
     assert_eq!(soft.nofile, Some(20));

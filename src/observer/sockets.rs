@@ -132,6 +132,8 @@ pub struct Sockets {
     generation: u64,
     /// Some socket came, went or is in another state since somebody took this.
     pub changed: bool,
+    /// A reading older than this says nothing any more.
+    pub oldest: Duration,
 }
 
 impl Sockets {
@@ -156,6 +158,7 @@ impl Sockets {
             damaged: 0,
             generation: 0,
             changed: true,
+            oldest: Duration::MAX,
         }
     }
 
@@ -306,7 +309,7 @@ impl Sockets {
         for netns in namespaces {
             match self.namespaces.get(&netns) {
                 Some(namespace) if namespace.refused => refused = true,
-                Some(namespace) if namespace.read_at.is_some() => {}
+                Some(namespace) if namespace.read_at.is_some_and(|at| at.elapsed() < self.oldest) => {}
                 _ => return Reading::Late,
             }
         }

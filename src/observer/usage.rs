@@ -4,17 +4,16 @@
 use std::os::fd::OwnedFd;
 
 use super::facts::Reading;
+use super::own_io::OwnIo;
 use super::radar::Measured;
 use super::sockets::Counts;
 use super::table::Process;
-use crate::source::io::{self, Io};
+use crate::source::io::Io;
 use crate::source::procdir::{Proc, read_at_start};
 use crate::source::status::{self, Brief};
 use crate::source::taskstats::Taskstats;
 use crate::source::{ReadError, clock};
 
-/// Longest `io` there is: seven lines of a name and 20 digits.
-const IO_BYTES: usize = 512;
 /// `status` without the list of groups takes some 1.5 KiB; where a thousand of them push the switches out, they are not known.
 const STATUS_BYTES: usize = 8192;
 
@@ -50,9 +49,9 @@ pub struct Usage {
     pub measured: Measured,
     /// What its row in stream `usage_process` was made of.
     pub row: RowState,
-    /// Its `io`, kept open as long as there are descriptors to spare, and whether it is that of the whole process.
-    kept_io: Option<(OwnedFd, bool)>,
-    /// Its `status`, likewise.
+    /// How its io is known.
+    own_io: OwnIo,
+    /// Its `status`, kept open as long as there are descriptors to spare.
     kept_status: Option<OwnedFd>,
 }
 
@@ -88,7 +87,7 @@ impl Usage {
     /// How many files it keeps open.
     #[must_use]
     pub fn descriptors(&self) -> usize {
-        usize::from(self.kept_io.is_some()) + usize::from(self.kept_status.is_some())
+        self.own_io.descriptors() + usize::from(self.kept_status.is_some())
     }
 }
 
@@ -111,71 +110,45 @@ pub fn wants_list(process: &Process, generation: u64) -> bool {
     listing.ran && (listing.generation != generation || held != usage.fds.known().copied())
 }
 
+/// What the kernel does for whoever reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kernel<'a> {
+    /// It adds up the tasks of a process.
+    pub taskstats: Option<&'a Taskstats>,
+    /// It tells the number of descriptors as the size of their directory (Linux 6.2); else a list of them does.
+    pub tells_fds: bool,
+}
+
 /// Reads a process that lives. Files are kept open while there are descriptors to `spare`.
-pub fn read(proc: &Proc, taskstats: Option<&Taskstats>, process: &mut Process, spare: &mut usize) {
+pub fn read(proc: &Proc, kernel: Kernel<'_>, process: &mut Process, spare: &mut usize) {
+    let Kernel { taskstats, tells_fds } = kernel;
     let pid = process.id.pid;
     let mut usage = process.usage.take().unwrap_or_default();
-    if process.stat.is_zombie() {
+    if process.stat.is_dead() {
         // What it had is its parent's business now, and its counters stand in its records.
         usage.fds = Reading::Absent;
         usage.brief = None;
     } else {
         let mut buffer = [0; STATUS_BYTES];
-        let answer = own_io(proc, process, &mut usage.kept_io, spare, &mut buffer[..IO_BYTES]);
+        let answer = usage.own_io.read(proc, process, spare);
         update(&mut usage.io, answer);
         let read = read_kept(&mut usage.kept_status, spare, &mut buffer, || proc.open_status(pid));
         let brief = read.and_then(|length| status::brief(&buffer[..length]).ok_or(ReadError::Vanished));
         usage.brief = brief.ok();
         update(&mut usage.switches, switches(brief, taskstats, process));
-        // Where the kernel does not tell their number, a list does.
-        match proc.fd_count(pid) {
-            Ok(0) => {}
-            count => update(&mut usage.fds, count),
+        let held = process.held.as_deref().and_then(Reading::known).map(|held| u64::from(held.fds));
+        match (tells_fds, held) {
+            // Its first task ended and has given its descriptors back; those of the others nobody counts.
+            _ if process.stat.is_zombie() => usage.fds = Reading::Refused,
+            (true, _) => update(&mut usage.fds, proc.fd_count(pid)),
+            (false, Some(held)) => usage.fds = Reading::Known(held),
+            (false, None) => {}
         }
     }
     (usage.cpu_ns, usage.read_ns) = (process.cpu_ns, clock::monotonic_ns());
     usage.row.due = true;
     usage.listing.ran = true;
     process.usage = Some(usage);
-}
-
-/// The io of all tasks of a process, living and ended, and of nobody else: the kernel adds that of children that were waited for to
-/// the process's own (`wait_task_zombie` in `kernel/exit.c`), and they have programs of their own. A single task's file holds its own
-/// only, those of ended tasks stand in their records; with several tasks and no such child the file of the process is exact.
-fn own_io(
-    proc: &Proc,
-    process: &Process,
-    kept: &mut Option<(OwnedFd, bool)>,
-    spare: &mut usize,
-    buffer: &mut [u8],
-) -> Result<Io, ReadError> {
-    let pid = process.id.pid;
-    let single = process.stat.num_threads <= 1;
-    let ended = process.life.account.io();
-    let parse =
-        |read: Result<usize, ReadError>, buffer: &[u8]| io::parse(buffer.get(..read?).unwrap_or_default()).ok_or(ReadError::Vanished);
-    if !single && process.stat.cmin_flt > 0 {
-        let dir = proc.process(pid)?;
-        let mut sum = ended;
-        for task in dir.tasks()? {
-            // One that ended since the list was made stands in its record.
-            match dir.read(&format!("task/{task}/io")) {
-                Ok(text) => sum = io::parse(&text).map_or(sum, |io| sum.plus(io)),
-                Err(ReadError::Vanished) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        return Ok(sum);
-    }
-    if kept.as_ref().is_some_and(|(_, whole)| *whole == single) {
-        *kept = None;
-        *spare += 1;
-    }
-    let mut file = kept.take().map(|(file, _)| file);
-    let read = read_kept(&mut file, spare, buffer, || if single { proc.open_task_io(pid) } else { proc.open_io(pid) });
-    *kept = file.map(|file| (file, !single));
-    let io = parse(read, buffer)?;
-    Ok(if single { io.plus(ended) } else { io })
 }
 
 /// `status` knows those of the first task only. Of several the kernel adds them up where psmond may ask, and those of ended tasks stand
@@ -223,6 +196,8 @@ mod tests {
     use std::io::Write as _;
     use std::path::Path;
 
+    const KERNEL: Kernel<'_> = Kernel { taskstats: None, tells_fds: true };
+
     fn own(proc: &Proc) -> Process {
         of(proc, std::process::id())
     }
@@ -247,7 +222,7 @@ mod tests {
         let mut process = of(&proc, cat.id());
         assert!(is_stale(&process), "nobody read it yet");
         let mut spare = 2;
-        read(&proc, None, &mut process, &mut spare);
+        read(&proc, KERNEL, &mut process, &mut spare);
         assert_eq!((spare, process.usage.as_ref().unwrap().descriptors()), (0, 2));
         assert!(!is_stale(&process));
         let before = process.usage.as_ref().unwrap().io.known().copied().unwrap();
@@ -257,7 +232,7 @@ mod tests {
         // The kernel counts what was written a moment after somebody could read it.
         let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
         loop {
-            read(&proc, None, &mut process, &mut spare);
+            read(&proc, KERNEL, &mut process, &mut spare);
             let now = process.usage.as_ref().unwrap().io.known().copied().unwrap();
             if (now.wchar, now.rchar) == (before.wchar + 10_000, before.rchar + 10_000) {
                 break;
@@ -272,7 +247,7 @@ mod tests {
         assert!(usage.switches.known().is_some_and(|switches| switches.voluntary > 0), "it waited for what was said");
         // Of several tasks nobody knows without the kernel's sum.
         process.stat.num_threads = 2;
-        read(&proc, None, &mut process, &mut spare);
+        read(&proc, KERNEL, &mut process, &mut spare);
         assert_eq!(process.usage.as_ref().unwrap().switches, Reading::Refused);
         drop(to);
         cat.wait().unwrap();
@@ -292,7 +267,7 @@ mod tests {
             }
         });
         let count = |process: &mut Process| {
-            read(&proc, Some(&taskstats), process, &mut 0);
+            read(&proc, Kernel { taskstats: Some(&taskstats), ..KERNEL }, process, &mut 0);
             match process.usage.as_ref().unwrap().switches {
                 Reading::Known(switches) => Some(switches.voluntary),
                 _ => None,

@@ -426,7 +426,10 @@ impl World {
             radar.learn(process, got.limits, got.maps, got.cgroup_text.as_deref());
         }
         if let Some(base) = got.base {
-            process.life.account.add_base(&base);
+            // Records of ended tasks that came since are in it too.
+            if process.life.account.records == 0 {
+                process.life.account.add_base(&base);
+            }
         }
         if !wants.and(DETAILS).is_empty() {
             process.facts.details.get_or_insert_default().update(got.details);

@@ -75,6 +75,12 @@ impl Stat {
     pub const fn is_zombie(&self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x')
     }
+
+    /// Whether all of its tasks did: the first may have ended while others live on (`pthread_exit(3)`).
+    #[must_use]
+    pub const fn is_dead(&self) -> bool {
+        self.is_zombie() && self.num_threads <= 1
+    }
 }
 
 /// Parses the line; the name is between the first `(` and the last `)`, as it may hold both, spaces and newlines.

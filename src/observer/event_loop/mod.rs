@@ -463,6 +463,9 @@ impl Loop {
         self.ticks = self.schedule_of_ticks();
         self.world.details = self.sampler.needs() | self.weighing.needs();
         // Before it is forgotten whose command line was said as it is kept.
+        if !self.world.programs.says_the_same_as(&self.orders.programs) {
+            self.metering.rules_changed();
+        }
         self.world.set_programs(Arc::clone(&self.orders.programs));
         let other_rules = !self.world.scrubber.has_rules_of(&self.orders.scrubber);
         self.world.scrubber = self.orders.scrubber.clone();

@@ -102,14 +102,15 @@ impl Loop {
         while !self.metering.advance(&mut self.world, Instant::now() + SLICE) {
             self.hear_all();
         }
-        let patience = PATIENCE.min(cadence.interval / 4);
+        let until = Instant::now() + PATIENCE.min(cadence.interval / 4);
+        let left = || until.saturating_duration_since(Instant::now());
         let is_done = |readers: &Readers| readers.is_settled() && readers.has_sockets();
-        self.await_until(patience, is_done);
+        self.await_until(left(), is_done);
         // Who holds which is known only now, and perhaps whose namespace nobody has met before.
         if self.metering.ask_lists(&mut self.world) {
-            self.await_until(patience, is_done);
+            self.await_until(left(), is_done);
             self.metering.ask_sockets_met(&mut self.world);
-            self.await_until(patience, is_done);
+            self.await_until(left(), is_done);
         }
         self.metering.count(&mut self.world);
         let boottime_ms = clock::boottime_ns() / 1_000_000;

@@ -76,7 +76,7 @@ impl Figures {
         if let Some(count) = STATES.iter().position(|state| *state == process.stat.state).and_then(|at| self.states.get_mut(at)) {
             *count += 1;
         }
-        if process.stat.is_zombie() {
+        if process.stat.is_dead() {
             return;
         }
         self.procs += 1;

@@ -96,6 +96,7 @@ impl UsageSampler {
     /// Counts what these used since they were last counted: whoever ran, or changed otherwise. Goes before the rows.
     pub fn count(&self, world: &mut World, touched: &[u32], everyone: bool) {
         let World { table, accounts, radar, machine, .. } = world;
+        accounts.look_for_room();
         // Whom nobody has looked at yet may still become another program: his turn comes with the next sample, or his end.
         for pid in touched {
             if let Some(process) = table.get_mut(*pid).filter(|process| process.is_read()) {
