@@ -202,6 +202,13 @@ impl World {
         Some(process)
     }
 
+    /// Forgets whom nobody will write an obituary of, and what nobody will be warned of: a view has neither stream, and each of them
+    /// would keep its files open.
+    pub fn forget_ends(&mut self) {
+        self.unseen.clear();
+        self.alerts.clear();
+    }
+
     /// A process ended; whether it was reaped no event tells.
     pub(super) fn ended_now(&mut self, pid: u32) {
         let Some(process) = self.table.get_mut(pid) else { return };
