@@ -244,7 +244,7 @@ fn tcollector_may_end_it_or_go_away() {
     let start = || {
         let mut command = psmon();
         command
-            .args(["usage", "--tcollector", "no-program-has-this-name"])
+            .args(["usage", "--tcollector", "--interval", "2", "no-program-has-this-name"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -270,6 +270,15 @@ fn tcollector_may_end_it_or_go_away() {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     };
+    let (mut collector, mut lines) = start();
+    let pid = Pid::from_raw(i32::try_from(collector.pid()).unwrap()).unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    assert!(line.ends_with(" 1 type=sample\n"), "a hangup does not end it: {line}");
+    kill_process(pid, Signal::TERM).unwrap();
+    let (code, said) = ends(&mut collector);
+    assert!(code == Some(0) && said.lines().count() == 1 && said.contains("SIGHUP"), "{said}");
     let (mut collector, _lines) = start();
     kill_process(Pid::from_raw(i32::try_from(collector.pid()).unwrap()).unwrap(), Signal::TERM).unwrap();
     assert_eq!(ends(&mut collector), (Some(0), String::new()));
