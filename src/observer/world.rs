@@ -58,6 +58,11 @@ pub struct World {
     pub programs: Arc<Programs>,
     /// Whose program is another since somebody last asked.
     pub reclassified: Vec<u32>,
+    /// Who got another name in this batch of events.
+    pub(super) renamed: Vec<u32>,
+    /// How often the rules were asked.
+    #[cfg(test)]
+    pub(super) asked: u64,
     /// Somebody's descendants belong to another family now.
     pub(super) families_moved: bool,
     /// When everyone was last asked whom it follows, and how long that took.
@@ -120,6 +125,9 @@ impl World {
             scrubber,
             programs: Arc::default(),
             reclassified: Vec::new(),
+            renamed: Vec::new(),
+            #[cfg(test)]
+            asked: 0,
             families_moved: false,
             settled: None,
             details: Wants::NONE,
