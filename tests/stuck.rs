@@ -371,12 +371,18 @@ fn an_ordinary_user_records_what_he_may() {
     if !is_root(test) || !has(test, "setpriv") {
         return;
     }
-    let place = Place::new("ps:columns = [\"pid\", \"user\", \"program\", \"rss\", \"read_bytes\", \"cmd\"]\n");
+    let place = Place::new("[usage]\ninterval = \"1s\"\nps:columns = [\"pid\", \"user\", \"program\", \"rss\", \"read_bytes\", \"cmd\"]\n");
     std::fs::create_dir(place.logs()).unwrap();
     std::os::unix::fs::chown(place.logs(), Some(common::NOBODY), Some(common::NOBODY)).unwrap();
     let child = Victim::spawn(Command::new("sleep").arg("1008"));
     let recorder = place.start_command(as_nobody(&place));
     until("its row", || !place.ps().rows_of(child.pid()).is_empty());
+    let degraded = || place.all("usage").iter().flat_map(|segment| segment.notes("degraded")).collect::<Vec<_>>();
+    until("what is refused of usage", || degraded().iter().any(|note| note.starts_with("what=io ")));
+    let ticks = || place.all("usage").iter().map(|segment| segment.ticks().count()).sum::<usize>();
+    until("two samples more", || ticks() >= 3);
+    let said = degraded().iter().filter(|note| note.starts_with("what=io ")).count();
+    assert_eq!(said, 1, "{:?}", degraded());
     assert_eq!(recorder.stop(), 0);
     let segment = place.ps();
     let row = &segment.rows_of(child.pid())[0];

@@ -244,7 +244,7 @@ fn tcollector_may_end_it_or_go_away() {
     let start = || {
         let mut command = psmon();
         command
-            .args(["usage", "--tcollector", "no-program-has-this-name"])
+            .args(["usage", "--tcollector", "--interval", "2", "no-program-has-this-name"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -270,12 +270,50 @@ fn tcollector_may_end_it_or_go_away() {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     };
+    let (mut collector, mut lines) = start();
+    let pid = Pid::from_raw(i32::try_from(collector.pid()).unwrap()).unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    assert!(line.ends_with(" 1 type=sample\n"), "a hangup does not end it: {line}");
+    kill_process(pid, Signal::TERM).unwrap();
+    let (code, said) = ends(&mut collector);
+    assert!(code == Some(0) && said.lines().count() == 1 && said.contains("SIGHUP"), "{said}");
     let (mut collector, _lines) = start();
     kill_process(Pid::from_raw(i32::try_from(collector.pid()).unwrap()).unwrap(), Signal::TERM).unwrap();
     assert_eq!(ends(&mut collector), (Some(0), String::new()));
     let (mut collector, lines) = start();
     drop(lines);
     assert_eq!(ends(&mut collector), (Some(0), String::new()));
+}
+
+#[test]
+fn of_the_dead_no_file_stays_open() {
+    let mut command = psmon();
+    command.args(["usage", "--tcollector", "--interval", "1", "--speed", "5", "no-program-has-this-name"]).stdin(Stdio::null());
+    let mut collector = Victim::spawn(command.stdout(Stdio::piped()));
+    let mut lines = BufReader::new(collector.0.stdout.take().unwrap()).lines();
+    let mut wait = || (0..2).for_each(|_| assert!(lines.next().unwrap().unwrap().starts_with("proc.stat.ps.collector ")));
+    let open = format!("/proc/{}/fd", collector.pid());
+    let files_of = |pids: &[u32]| -> usize {
+        let of: Vec<String> = pids.iter().map(|pid| format!("/proc/{pid}/")).collect();
+        let links = std::fs::read_dir(&open).unwrap().filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        links.filter(|link| of.iter().any(|of| link.to_string_lossy().starts_with(of))).count()
+    };
+    let mut dead: Vec<u32> = Vec::new();
+    wait();
+    for _ in 0..4 {
+        let living: Vec<Victim> = (0..25).map(|_| Victim::spawn(Command::new("sleep").arg("1000").stdin(Stdio::null()))).collect();
+        let pids: Vec<u32> = living.iter().map(Victim::pid).collect();
+        wait();
+        until("it sees them", || files_of(&pids) >= 25);
+        dead.extend(pids);
+    }
+    // A pid may be somebody else's by now.
+    dead.retain(|pid| !Path::new(&format!("/proc/{pid}")).exists());
+    assert!(dead.len() > 90, "{dead:?}");
+    wait();
+    until("it forgets them", || files_of(&dead) == 0);
 }
 
 #[test]

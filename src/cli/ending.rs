@@ -1,5 +1,6 @@
 //! A view that goes on: how often it looks, and what ends it: a signal, or that nobody reads it any more.
 
+use std::ffi::c_int;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -47,6 +48,30 @@ pub fn of_view(proc: &Proc) -> Result<Receiver<()>, Failure> {
     Ok(ends)
 }
 
+/// What a collector is told while it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// It is to end.
+    End,
+    /// It is to read its rules again.
+    Reload,
+}
+
+/// Tells when a collector is to end, or to read its rules again: nobody sits at a terminal whose hangup would end it.
+///
+/// # Errors
+/// Signals could not be caught.
+pub fn of_collector() -> Result<Receiver<Call>, Failure> {
+    let (tell, calls) = mpsc::channel();
+    let (ends, reloads) = (tell.clone(), tell.clone());
+    end_on(&[SIGINT, SIGTERM], move || ends.send(Call::End).is_ok())?;
+    hear(&[SIGHUP], move || reloads.send(Call::Reload).is_ok())?;
+    on_unread(move || {
+        let _ = tell.send(Call::End);
+    });
+    Ok(calls)
+}
+
 /// The first signal ends the view, with all it has to say; `tell` answers whether anyone still listens. A second one ends psmon at
 /// once, even where whoever should read the view holds it up.
 ///
@@ -57,14 +82,21 @@ pub fn on_signal(proc: &Proc, tell: impl Fn() -> bool + Send + 'static) -> Resul
     if !is_hangup_ignored(proc) {
         obeyed.push(SIGHUP);
     }
-    let refused = |error: io::Error| Failure::System(format!("signals could not be caught: {error}"));
+    end_on(&obeyed, tell)
+}
+
+fn end_on(obeyed: &[c_int], tell: impl Fn() -> bool + Send + 'static) -> Result<(), Failure> {
     let again = Arc::new(AtomicBool::new(false));
-    for signal in &obeyed {
+    for signal in obeyed {
         // In this order: the first one finds the flag down.
         signal_hook::flag::register_conditional_shutdown(*signal, 128 + signal, Arc::clone(&again)).map_err(refused)?;
         signal_hook::flag::register(*signal, Arc::clone(&again)).map_err(refused)?;
     }
-    let mut signals = Signals::new(&obeyed).map_err(refused)?;
+    hear(obeyed, tell)
+}
+
+fn hear(signals: &[c_int], tell: impl Fn() -> bool + Send + 'static) -> Result<(), Failure> {
+    let mut signals = Signals::new(signals).map_err(refused)?;
     let waits = thread::Builder::new().name("signals".to_owned()).stack_size(64 * 1024).spawn(move || {
         for _ in signals.forever() {
             if !tell() {
@@ -73,6 +105,11 @@ pub fn on_signal(proc: &Proc, tell: impl Fn() -> bool + Send + 'static) -> Resul
         }
     });
     waits.map(drop).map_err(refused)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "what map_err hands on")]
+fn refused(error: io::Error) -> Failure {
+    Failure::System(format!("signals could not be caught: {error}"))
 }
 
 /// nohup(1) has it so, and means it.

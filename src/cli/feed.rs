@@ -20,6 +20,9 @@ use crate::source::limits;
 
 /// The longest that slow answers of the kernel are waited for.
 const PATIENCE: Duration = Duration::from_millis(1500);
+/// How often everyone is read, whether it ran or not: as often as a recorder's full samples (`full_every`), so that names, limits and
+/// whatever else was read once is not that of yesterday.
+const FULL_EVERY: Duration = Duration::from_secs(600);
 
 /// Something that gives samples.
 pub trait Feed {
@@ -35,8 +38,10 @@ pub trait Feed {
 struct Look {
     world: World,
     ready: Receiver<()>,
-    /// When everyone was looked at last.
+    /// When the last look was.
     looked: Option<Instant>,
+    /// When everyone was read last, whether it ran or not.
+    full: Option<Instant>,
 }
 
 impl Look {
@@ -53,16 +58,22 @@ impl Look {
         let may_keep = if keeps { usize::try_from(limits::raise_open_files().saturating_sub(64)).unwrap_or(0) } else { 0 };
         let mut world = World::new(proc, readers, said.scrubber, may_keep);
         world.programs = said.programs;
-        Ok(Self { world, ready, looked: None })
+        Ok(Self { world, ready, looked: None, full: None })
     }
 
     fn round(&mut self) -> Result<Round, Failure> {
-        let mut round = Round::begin(&mut self.world, self.looked.is_none())?;
+        let everyone = self.full.is_none_or(|full| full.elapsed() >= FULL_EVERY);
+        let mut round = Round::begin(&mut self.world, everyone)?;
         while !round.advance(&mut self.world, Instant::now() + PATIENCE) {}
         let touched = self.await_readers();
         round.touched.extend(touched);
         self.world.settle_now();
+        round.touched.append(&mut self.world.reclassified);
+        self.world.forget_ends();
         self.looked = Some(Instant::now());
+        if round.everyone {
+            self.full = self.looked;
+        }
         Ok(round)
     }
 
@@ -204,7 +215,7 @@ impl Feed for LiveUsage {
         self.look.wait(self.interval);
         let round = self.look.round()?;
         self.metering.touch(&round.touched);
-        self.read(false);
+        self.read(round.everyone);
         let rows = self.metering.rows(&mut self.look.world, self.of, true);
         Ok(rows.map(|(rows, _)| rows).unwrap_or_default())
     }

@@ -33,6 +33,9 @@ pub struct RulesFile {
     pub trouble: Option<String>,
 }
 
+/// No file of rules is larger, bytes: ten thousand of them are less.
+pub const LARGEST: u64 = file::LARGEST;
+
 /// Reads and parses a file.
 pub(super) fn load(path: &Path) -> RulesFile {
     let content = match file::read(path) {

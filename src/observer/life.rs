@@ -224,6 +224,20 @@ pub struct Life {
     pub adopted: bool,
     /// It bore someone, or leads a session: its end changes others.
     pub concerns_others: bool,
+    /// Whether its program is still that of the name before.
+    pub renamed: Renamed,
+}
+
+/// Whether a process got another name in this batch of events. Who changes it in a loop is asked about twice, and not each time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Renamed {
+    /// Not that anybody told.
+    #[default]
+    No,
+    /// The rules were asked since.
+    Asked,
+    /// They were asked of a name before this one.
+    Again,
 }
 
 #[cfg(test)]

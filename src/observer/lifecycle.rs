@@ -145,6 +145,7 @@ impl Lifecycle {
                 What::Acknowledged(_) | What::Unknown(_) => {}
             }
         }
+        world.ask_renamed();
         if batch.gap {
             // Whoever forked or cloned may have done so unheard: its first task's end is no longer sure to be its own.
             for process in world.table.iter_mut_from(0) {
@@ -198,6 +199,7 @@ impl Lifecycle {
         self.records.forget(pid, event.time_ns);
         let mut life = Life { born_ns: Some(born_ns), sources: Sources::CONNECTOR, tasks: 1, ..Life::default() };
         let mut came = false;
+        world.ask_if_renamed(parent.pid);
         if let Some(bearer) = world.table.get_mut(parent.pid) {
             bearer.life.concerns_others = true;
             came = resolve(bearer, &self.argvs);
@@ -278,10 +280,7 @@ impl Lifecycle {
             let before = std::mem::replace(&mut process.comm, Arc::clone(&new));
             // Of an exec whose name was not read the name before is another program's.
             old = process.life.exec.is_none().then_some(before);
-            let matters = !world.programs.is_plain() || !matches!(process.facts.exe, Reading::Known(_) | Reading::Unread);
-            if process.life.exec.is_none() && matters {
-                world.classify(task.pid);
-            }
+            world.rename(task.pid);
         }
         self.tell(world, event, EventKind::Comm, task, Info::Renamed(old, new), telling);
     }
@@ -369,6 +368,7 @@ impl Lifecycle {
     fn bury(&mut self, world: &mut World, pid: u32, telling: &mut Telling<'_>) {
         self.dying.retain(|dying| *dying != pid);
         let hz = world.machine.hz;
+        world.ask_if_renamed(pid);
         let Some(process) = world.table.get_mut(pid) else { return };
         if let Some(whole) = self.records.of_whole(pid) {
             process.life.account.add(&whole);
@@ -405,6 +405,7 @@ impl Lifecycle {
 
     /// Takes a process out of the table whose end nobody told.
     fn bury_unseen(&mut self, world: &mut World, pid: u32, telling: &mut Telling<'_>) {
+        world.ask_if_renamed(pid);
         if let Some(process) = world.remove(pid)
             && !process.life.ended
         {

@@ -378,3 +378,55 @@ fn arguments_come_before_or_after_their_execution() {
     }
     assert!(!Path::new("/bin/new").exists(), "it was never run");
 }
+
+#[test]
+fn who_changes_his_name_in_a_loop_is_asked_about_twice_and_his_obituary_has_the_last_one() {
+    use crate::config::rules::{Fact, Matcher, NamePart, NameTemplate, ProgramRule};
+    use crate::observer::programs::Programs;
+    let rule = |comm: Option<&str>, cmd: Option<String>, part: NamePart| ProgramRule {
+        name: NameTemplate { parts: vec![part] },
+        exe: None,
+        comm: comm.map(|comm| Matcher::Glob(comm.to_owned())),
+        cmd,
+        user: None,
+        cgroup: None,
+        unit: None,
+        expect: None,
+        children: false,
+        multi: false,
+        place: None,
+    };
+    let many: Vec<ProgramRule> = (0..1000).map(|at| rule(None, Some(format!("service-{at} ")), NamePart::Text(format!("s{at}")))).collect();
+    let names = [&many[..], &[rule(Some("loop-*"), None, NamePart::Fact(Fact::Comm))]].concat();
+    for (rules, most) in [(many, 0), (names, 2)] {
+        let mut world = world();
+        world.programs = Arc::new(Programs::new(&rules, &[]));
+        world.table.get_mut(FIRST).unwrap().facts.exe = Reading::Known(b"/bin/first".as_slice().into());
+        world.classify(FIRST);
+        world.asked = 0;
+        let (mut events, mut exits) = streams();
+        let mut telling = Telling { events: &mut events, exits: &mut exits };
+        let task = Task { task: FIRST, pid: FIRST };
+        let name = |at: u32| {
+            let mut name = [0; 16];
+            let text = format!("loop-{at}");
+            name[..text.len()].copy_from_slice(text.as_bytes());
+            name
+        };
+        let mut batch = Batch::default();
+        let event = |what: What| Event { seq: 0, ack: 0, cpu: 0, time_ns: TICK_NS, what };
+        batch.events.extend((0..10_000).map(|at| event(What::Comm(task, name(at)))));
+        let mut lifecycle = Lifecycle::default();
+        lifecycle.hear(&mut world, &batch, &mut telling);
+        assert_eq!(world.asked, most);
+        let program = |world: &World| world.table.get(FIRST).unwrap().facts.program.known().cloned();
+        let want: &[u8] = if most == 0 { b"first" } else { b"loop-9999" };
+        assert_eq!(program(&world).as_deref(), Some(want));
+        // It ends in the batch in which it had two more names.
+        batch.events.truncate(7);
+        batch.events.push(event(What::Exit { task, code: 0, signal: 17, parent: None }));
+        lifecycle.hear(&mut world, &batch, &mut telling);
+        let want: &[u8] = if most == 0 { b"first" } else { b"loop-6" };
+        assert_eq!(program(&world).as_deref(), Some(want));
+    }
+}

@@ -58,6 +58,11 @@ pub struct World {
     pub programs: Arc<Programs>,
     /// Whose program is another since somebody last asked.
     pub reclassified: Vec<u32>,
+    /// Who got another name in this batch of events.
+    pub(super) renamed: Vec<u32>,
+    /// How often the rules were asked.
+    #[cfg(test)]
+    pub(super) asked: u64,
     /// Somebody's descendants belong to another family now.
     pub(super) families_moved: bool,
     /// When everyone was last asked whom it follows, and how long that took.
@@ -120,6 +125,9 @@ impl World {
             scrubber,
             programs: Arc::default(),
             reclassified: Vec::new(),
+            renamed: Vec::new(),
+            #[cfg(test)]
+            asked: 0,
             families_moved: false,
             settled: None,
             details: Wants::NONE,
@@ -200,6 +208,13 @@ impl World {
             }
         }
         Some(process)
+    }
+
+    /// Forgets whom nobody will write an obituary of, and what nobody will be warned of: a view has neither stream, and each of them
+    /// would keep its files open.
+    pub fn forget_ends(&mut self) {
+        self.unseen.clear();
+        self.alerts.clear();
     }
 
     /// A process ended; whether it was reaped no event tells.

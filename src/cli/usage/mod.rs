@@ -107,7 +107,7 @@ pub struct Arguments {
     pub tcollector: bool,
 
     /// Programs are what this file says, and nothing else: a line for each, its name and a regular expression for the command line,
-    /// as psstat had it. With --tcollector it is read again when it changes.
+    /// as psstat had it. With --tcollector it is read again when it changes, and at once on SIGHUP.
     #[arg(long, value_name = "FILE")]
     pub programs_file: Option<PathBuf>,
 

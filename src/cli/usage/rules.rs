@@ -15,6 +15,7 @@ use crate::cli::feed::{Feed, LiveUsage};
 use crate::cli::said::Said;
 use crate::cli::table::count;
 use crate::cli::{Failure, complain};
+use crate::config::programs_file::LARGEST;
 use crate::config::{self, Matcher, NamePart, NameTemplate, Overrides, ProgramRule, Settings, Sources};
 use crate::observer::beat::Cadence;
 use crate::observer::metering::{self, Orders};
@@ -146,8 +147,6 @@ pub fn of_psstat(host: &str) -> Option<PathBuf> {
     (!class.is_empty() && !class.contains('/')).then(|| PathBuf::from(format!("/{class}/shared/conf/psstat.conf")))
 }
 
-/// No such file is larger: ten thousand rules are a tenth of it.
-const LARGEST: u64 = 16 << 20;
 /// Sentences about one content of the file: who writes a thousand wrong lines need not read of each.
 const MOST_PROBLEMS: usize = 10;
 
@@ -234,7 +233,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut content)?;
     if content.len() as u64 > LARGEST {
-        return Err(io::Error::other("it is larger than 16 MiB: no file of rules"));
+        return Err(io::Error::other("it is larger than 1 MiB: no file of rules"));
     }
     Ok(content)
 }

@@ -113,6 +113,9 @@ impl Loop {
             self.await_until(left(), is_done);
         }
         self.metering.count(&mut self.world);
+        if ticks.iter().all(|(stream, tick)| tick.is_none() || self.beat_of(*stream).is_first()) {
+            self.say_whose_io_is_refused(due, &mut notes);
+        }
         let boottime_ms = clock::boottime_ns() / 1_000_000;
         let full = everyone || !cadence.changes;
         for (stream, tick) in ticks {
@@ -199,6 +202,22 @@ impl Loop {
             let all = self.world.table.len();
             tracing::warn!(target: "observer", "The executables of {refused} of {all} processes may not be read by this user: their program is their own name. psmon doctor names the mend.");
             notes.push(Note::new(due, NoteKind::Degraded).with("what", "exe").with("refused", refused).with("of", all));
+        }
+    }
+
+    /// Once: of how many this user may see neither io, descriptors nor sockets.
+    fn say_whose_io_is_refused(&self, due: Moment, notes: &mut Vec<Note>) {
+        let (mut refused, mut all) = (0_usize, 0_usize);
+        for process in self.world.table.iter() {
+            let Some(usage) = process.usage.as_deref() else { continue };
+            all += 1;
+            let sockets = matches!(process.held.as_deref(), Some(Reading::Refused));
+            refused += usize::from(sockets || matches!(usage.io, Reading::Refused) || matches!(usage.fds, Reading::Refused));
+        }
+        // Some single process is refused even to root.
+        if refused > 2 {
+            tracing::warn!(target: "observer", "The io, descriptors or sockets of {refused} of {all} processes may not be read by this user: they are ?, and so are those of their programs. psmon doctor names the mend.");
+            notes.push(Note::new(due, NoteKind::Degraded).with("what", "io").with("refused", refused).with("of", all));
         }
     }
 

@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use rustc_hash::FxHashSet;
 
+use super::family::Families;
 use super::{Programs, family, member};
 use crate::observer::facts::{Reading, Wants};
+use crate::observer::life::Renamed;
 use crate::observer::readers::Request;
 use crate::observer::world::{World, said};
 use crate::record::identity::Identity;
@@ -14,11 +16,49 @@ use crate::record::identity::Identity;
 impl World {
     /// Finds out which program a process counts for, from what is known of it now.
     pub fn classify(&mut self, pid: u32) {
+        #[cfg(test)]
+        (self.asked += 1);
         let Some(process) = self.table.get_mut(pid) else { return };
         let changed = member::classify(process, &self.programs, &self.names);
         self.families_moved |= changed.family && process.life.concerns_others;
         if changed.program && process.is_read() {
             self.reclassified.push(pid);
+        }
+    }
+
+    /// A process got another name. The rules are asked at once the first time, and of the last name when the batch ends.
+    pub(in crate::observer) fn rename(&mut self, pid: u32) {
+        let Some(process) = self.table.get_mut(pid) else { return };
+        if process.life.exec.is_some() || !self.programs.needs_comm(&process.facts.exe) {
+            return;
+        }
+        if process.life.renamed == Renamed::No {
+            process.life.renamed = Renamed::Asked;
+            self.renamed.push(pid);
+            self.classify(pid);
+        } else {
+            process.life.renamed = Renamed::Again;
+        }
+    }
+
+    /// Asks the rules of somebody whose program is about to be told, if its name is another since.
+    pub(in crate::observer) fn ask_if_renamed(&mut self, pid: u32) {
+        if let Some(process) = self.table.get_mut(pid).filter(|process| process.life.renamed == Renamed::Again) {
+            process.life.renamed = Renamed::Asked;
+            // Until what it executed is read, it is what it was.
+            if process.life.exec.is_none() {
+                self.classify(pid);
+            }
+        }
+    }
+
+    /// The batch is over.
+    pub(in crate::observer) fn ask_renamed(&mut self) {
+        for pid in std::mem::take(&mut self.renamed) {
+            self.ask_if_renamed(pid);
+            if let Some(process) = self.table.get_mut(pid) {
+                process.life.renamed = Renamed::No;
+            }
         }
     }
 
@@ -41,8 +81,9 @@ impl World {
         const ROUNDS: usize = 4;
         for _ in 0..ROUNDS {
             let mut others = Vec::new();
+            let mut families = Families::default();
             for process in self.table.iter().filter(|process| !process.stat.is_kthread()) {
-                let family = family::of(process, &self.table);
+                let family = families.of(process, &self.table);
                 if !family::is_same(process.facts.family.as_ref(), family.as_ref()) {
                     others.push((process.id.pid, family));
                 }

@@ -143,3 +143,21 @@ fn other_rules_are_in_force_for_everyone_at_once() {
     world.set_programs(Arc::new(Programs::new(&[rule("helper", false)], &[])));
     assert_eq!([11, 12].map(|pid| program(&world, pid)), ["p-helper", "p-helper"]);
 }
+
+#[test]
+fn a_chain_of_any_length_belongs_to_its_head_and_each_link_is_found_once() {
+    let mut world = world(&[rule("head", true)]);
+    const LAST: u32 = 20_000;
+    for pid in 2..=LAST {
+        let comm: &[u8] = if pid == 2 { b"head" } else { b"link" };
+        let stat = Stat { pid, ppid: pid - 1, start: pid.into(), state: b'S', ..Stat::default() };
+        world.table.insert(Process::new(stat, comm, None));
+        world.classify(pid);
+    }
+    world.asked = 0;
+    world.families_moved = true;
+    world.settle_now();
+    let last = world.table.get(LAST).unwrap();
+    assert_eq!(last.facts.program.known().map(|program| &**program), Some(&b"p-head"[..]));
+    assert_eq!(world.asked, u64::from(LAST) - 2, "each but the head, once");
+}

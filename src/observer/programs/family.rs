@@ -6,12 +6,11 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use super::Also;
 use crate::observer::table::{Process, Table};
 use crate::record::identity::Identity;
-
-/// The longest chain of ancestors that is followed; a chain read piece by piece while it changed may even be a ring.
-const LONGEST_CHAIN: usize = 1000;
 
 /// What descendants of a process count for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,22 +35,40 @@ pub fn is_same(one: Option<&Arc<Family>>, other: Option<&Arc<Family>>) -> bool {
     }
 }
 
-/// The family a process belongs to as its ancestors are now.
-#[must_use]
-pub fn of(process: &Process, table: &Table) -> Option<Arc<Family>> {
-    let mut at = process;
-    for _ in 0..LONGEST_CHAIN {
-        // Whoever lost its parent has another one now, which did not bear it.
-        // The stamp of a birth's event may be one tick later than the start in `stat`.
-        let is_older = |parent: &&Process| parent.id.start <= at.id.start.saturating_add(1);
-        let parent = if at.life.adopted { None } else { table.get(at.stat.ppid).filter(is_older) };
-        match parent {
-            None => return kept(at, table),
-            Some(parent) if parent.facts.is_claimed() => return parent.facts.heads.clone(),
-            Some(parent) => at = parent,
+/// Everyone's family as their ancestors are now, each found once however long the chains are.
+#[derive(Debug, Default)]
+pub struct Families {
+    found: FxHashMap<u32, Option<Arc<Family>>>,
+    way: Vec<u32>,
+}
+
+impl Families {
+    /// The family a process belongs to.
+    #[must_use]
+    pub fn of(&mut self, process: &Process, table: &Table) -> Option<Arc<Family>> {
+        let mut at = process;
+        let family = loop {
+            if let Some(found) = self.found.get(&at.id.pid) {
+                break found.clone();
+            }
+            // A chain read piece by piece while it changed may even be a ring: whoever comes back to himself has none.
+            self.found.insert(at.id.pid, None);
+            self.way.push(at.id.pid);
+            // Whoever lost its parent has another one now, which did not bear it.
+            // The stamp of a birth's event may be one tick later than the start in `stat`.
+            let is_older = |parent: &&Process| parent.id.start <= at.id.start.saturating_add(1);
+            let parent = if at.life.adopted { None } else { table.get(at.stat.ppid).filter(is_older) };
+            match parent {
+                None => break kept(at, table),
+                Some(parent) if parent.facts.is_claimed() => break parent.facts.heads.clone(),
+                Some(parent) => at = parent,
+            }
+        };
+        for pid in self.way.drain(..) {
+            self.found.insert(pid, family.clone());
         }
+        family
     }
-    None
 }
 
 /// The family of one whose parent is gone: the one it was born into, and what that is now where its head lives.

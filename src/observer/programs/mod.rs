@@ -25,6 +25,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::config::rules::ProgramRule;
+use crate::observer::facts::Reading;
 use crate::record::cmd::Cmd;
 use index::Index;
 use rule::{Field, Rule, Texts};
@@ -72,6 +73,7 @@ pub struct Programs {
     index: Index,
     interpreters: Vec<Box<[u8]>>,
     cmd: bool,
+    comm: bool,
     user: bool,
     children: bool,
 }
@@ -85,6 +87,7 @@ impl Programs {
             said: said.to_vec(),
             index: Index::new(&rules),
             cmd: rules.iter().any(|rule| rule.looks_at(Field::Cmd)),
+            comm: rules.iter().any(|rule| rule.looks_at(Field::Comm)),
             user: rules.iter().any(|rule| rule.looks_at(Field::User)),
             children: rules.iter().any(|rule| rule.children),
             interpreters: interpreters.iter().filter(|name| !name.is_empty()).map(|name| name.as_bytes().into()).collect(),
@@ -116,6 +119,13 @@ impl Programs {
     #[must_use]
     pub fn needs_cmd(&self) -> bool {
         self.cmd || !self.interpreters.is_empty()
+    }
+
+    /// Whether another name may make another program of a process with this executable: a rule looks at it, or it stands in for the
+    /// executable. One that is still to be read is asked about when it is.
+    #[must_use]
+    pub fn needs_comm(&self, exe: &Reading<Arc<[u8]>>) -> bool {
+        self.comm || !(matches!(exe, Reading::Known(_)) || (matches!(exe, Reading::Unread) && self.is_plain()))
     }
 
     /// Whether the name of the user matters.

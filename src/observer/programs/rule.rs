@@ -252,10 +252,12 @@ impl Rule {
         if name.is_empty() { Err("name") } else { Ok(cut(name).into()) }
     }
 
-    /// Whether its name or a condition looks at the command line.
+    /// Whether its name or a condition looks at this fact.
     #[must_use]
     pub fn looks_at(&self, field: Field) -> bool {
-        let fact = |part: &NamePart| matches!((part, field), (NamePart::Fact(Fact::User), Field::User));
+        let fact = |part: &NamePart| {
+            matches!((part, field), (NamePart::Fact(Fact::User), Field::User) | (NamePart::Fact(Fact::Comm), Field::Comm))
+        };
         self.conditions.iter().any(|condition| condition.field == field)
             || matches!(&self.name, Name::Parts(parts) if parts.iter().any(fact))
     }

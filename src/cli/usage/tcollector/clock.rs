@@ -3,6 +3,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use crate::cli::ending::Call;
 use crate::source::clock::Wall;
 
 /// What time it is, and waiting.
@@ -13,8 +14,8 @@ pub trait Clock {
     /// Nanoseconds that only grow.
     fn monotonic_ns(&self) -> u64;
 
-    /// Waits so long; `false` when the collector is to end.
-    fn wait(&mut self, long: Duration) -> bool;
+    /// Waits so long, or until the collector is told something.
+    fn wait(&mut self, long: Duration) -> Option<Call>;
 }
 
 /// The clock of this machine, or one that runs faster from now on.
@@ -23,14 +24,14 @@ pub struct SystemClock {
     speed: u32,
     began: Instant,
     began_ns: i64,
-    ends: Receiver<()>,
+    calls: Receiver<Call>,
 }
 
 impl SystemClock {
-    /// A clock that runs so many times as fast, until something comes through `ends`.
+    /// A clock that runs so many times as fast; what comes through `calls` interrupts a wait.
     #[must_use]
-    pub fn new(speed: u32, ends: Receiver<()>) -> Self {
-        Self { speed: speed.max(1), began: Instant::now(), began_ns: Wall::unix_ns(), ends }
+    pub fn new(speed: u32, calls: Receiver<Call>) -> Self {
+        Self { speed: speed.max(1), began: Instant::now(), began_ns: Wall::unix_ns(), calls }
     }
 }
 
@@ -46,7 +47,11 @@ impl Clock for SystemClock {
         u64::try_from(self.began.elapsed().as_nanos().saturating_mul(self.speed.into())).unwrap_or(u64::MAX)
     }
 
-    fn wait(&mut self, long: Duration) -> bool {
-        matches!(self.ends.recv_timeout(long / self.speed), Err(RecvTimeoutError::Timeout))
+    fn wait(&mut self, long: Duration) -> Option<Call> {
+        match self.calls.recv_timeout(long / self.speed) {
+            Ok(call) => Some(call),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Call::End),
+        }
     }
 }

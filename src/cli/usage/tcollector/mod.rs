@@ -20,6 +20,7 @@ use self::lines::{Lines, Pulse};
 use super::rules::{self, RuledFeed, RulesWatch, of_psstat};
 use super::select::{Filter, measured};
 use super::{Arguments, MEASURED, wrong_interval};
+use crate::cli::ending::Call;
 use crate::cli::{Answer, Failure, complain, ending, open_proc};
 use crate::observer::schedule::Schedule;
 use crate::record::stream::Stream;
@@ -30,6 +31,8 @@ const INTERVAL: Duration = Duration::from_secs(15);
 const SHORTEST: Duration = Duration::from_secs(1);
 /// Half of what tcollector allows.
 const LONGEST: Duration = Duration::from_secs(300);
+/// So long after the last line a line says that nothing is to be said: three quarters of what tcollector allows.
+const SILENCE: Duration = Duration::from_secs(450);
 
 const NS_PER_S: i64 = 1_000_000_000;
 
@@ -56,7 +59,8 @@ fn begin(arguments: &Arguments) -> Result<(Collector, Box<dyn RuledFeed>, System
         return Err(wrong_interval(why));
     }
     let filter = Filter::new(arguments, &measured(Stream::Usage))?;
-    let proc = open_proc(&arguments.proc)?;
+    // That it is there, before all else.
+    open_proc(&arguments.proc)?;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let found = || of_psstat(&host).filter(|path| path.exists());
     let mut watch = arguments.programs_file.clone().or_else(found).map(RulesWatch::new);
@@ -65,7 +69,7 @@ fn begin(arguments: &Arguments) -> Result<(Collector, Box<dyn RuledFeed>, System
     if let Some(watch) = &mut watch {
         watch.begin(feed.as_mut())?.iter().for_each(complain);
     }
-    let clock = SystemClock::new(arguments.speed, ending::of_view(&proc)?);
+    let clock = SystemClock::new(arguments.speed, ending::of_collector()?);
     Ok((Collector::new(interval, filter, watch, arguments.cycles), feed, clock))
 }
 
@@ -114,10 +118,45 @@ impl Collector {
                 if let Some(tick) = schedule.take(now) {
                     break tick.due_ns;
                 }
-                if !clock.wait(Duration::from_nanos(schedule.wait_ns(now).unsigned_abs())) {
-                    return Ok(Answer::Yes);
+                let silent = self.silent(clock);
+                if silent >= SILENCE {
+                    self.bridge(clock, out)?;
+                    continue;
+                }
+                let wait = Duration::from_nanos(schedule.wait_ns(now).unsigned_abs());
+                match clock.wait(wait.min(SILENCE - silent)) {
+                    Some(Call::End) => return Ok(Answer::Yes),
+                    Some(Call::Reload) => self.reload(feed, complain),
+                    None => {}
                 }
             };
+        }
+    }
+
+    /// How long ago the last line was.
+    fn silent(&self, clock: &dyn Clock) -> Duration {
+        let since = |(_, written_ns)| clock.monotonic_ns().saturating_sub(written_ns);
+        self.last.map_or(Duration::ZERO, |last| Duration::from_nanos(since(last)))
+    }
+
+    /// Whoever set the clock back may keep it silent for longer than is allowed. These few lie in the time to come, which the clock
+    /// will reach.
+    fn bridge(&mut self, clock: &dyn Clock, out: &mut impl Write) -> Result<(), Failure> {
+        let Some((last, _)) = self.last else { return Ok(()) };
+        let mut text = Vec::new();
+        self.lines.pulse(last + 1, Pulse::Missed, &mut text);
+        self.last = Some((last + 1, clock.monotonic_ns()));
+        out.write_all(&text)?;
+        Ok(out.flush()?)
+    }
+
+    /// SIGHUP: the file of rules is read at once, and not only before the next cycle.
+    fn reload(&mut self, feed: &mut dyn RuledFeed, complain: &mut dyn FnMut(&str)) {
+        match &mut self.rules {
+            Some(rules) => rules.look_again(feed).iter().for_each(|sentence| complain(sentence)),
+            None => complain(
+                "SIGHUP: there is no file of rules to read again. The config is read at the start only: end it, and tcollector starts it anew.",
+            ),
         }
     }
 
@@ -134,7 +173,7 @@ impl Collector {
         }
         let mut text = Vec::new();
         let second = match self.last {
-            Some((last, written_ns)) if second <= last => {
+            Some((last, _)) if second <= last => {
                 if last - second > i64::try_from(self.interval.as_secs()).unwrap_or(0) && !std::mem::replace(&mut self.is_behind, true) {
                     complain(&format!(
                         "the clock is {} s behind the last point: there are none until it has passed that. tcollector would take none \
@@ -142,12 +181,7 @@ impl Collector {
                         last - second
                     ));
                 }
-                // Not silent for longer than is allowed: these few lie in the time to come, which the clock will reach.
-                if clock.monotonic_ns().saturating_sub(written_ns) < u64::try_from(LONGEST.as_nanos()).unwrap_or(u64::MAX) {
-                    return Ok(());
-                }
-                self.lines.pulse(last + 1, Pulse::Missed, &mut text);
-                last + 1
+                return Ok(());
             }
             _ => {
                 self.is_behind = false;

@@ -1,5 +1,6 @@
 //! The collector against a clock that others set and a feed that fails.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use clap::Parser as _;
@@ -22,11 +23,13 @@ struct FakeClock {
     waits_left: u32,
     /// By how many seconds it is set, wait by wait.
     set: VecDeque<i64>,
+    /// What it is told at once, before anything is waited for.
+    calls: VecDeque<Call>,
 }
 
 impl FakeClock {
     fn new(waits: u32) -> Self {
-        Self { wall_ns: BEGAN * NS_PER_S + 400_000_000, monotonic_ns: 0, waits_left: waits, set: VecDeque::new() }
+        Self { wall_ns: BEGAN * NS_PER_S + 400_000_000, monotonic_ns: 0, waits_left: waits, set: VecDeque::new(), calls: VecDeque::new() }
     }
 }
 
@@ -39,13 +42,16 @@ impl Clock for FakeClock {
         self.monotonic_ns
     }
 
-    fn wait(&mut self, long: Duration) -> bool {
+    fn wait(&mut self, long: Duration) -> Option<Call> {
+        if let Some(call) = self.calls.pop_front() {
+            return Some(call);
+        }
         // It wakes a little late, as they do.
         let long = long + Duration::from_micros(70);
         self.monotonic_ns += u64::try_from(long.as_nanos()).unwrap();
         self.wall_ns += i64::try_from(long.as_nanos()).unwrap() + self.set.pop_front().unwrap_or(0) * NS_PER_S;
         self.waits_left = self.waits_left.saturating_sub(1);
-        self.waits_left > 0
+        (self.waits_left == 0).then_some(Call::End)
     }
 }
 
@@ -118,11 +124,72 @@ fn a_clock_that_is_set_back_repeats_no_second_and_makes_no_silence() {
     let (text, checker, said) = collected(collector(), &mut feed, &mut clock);
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].starts_with("the clock is 35") && said[0].contains("behind"), "{said:?}");
-    // An hour is twelve times five minutes; each is bridged by one line that says so.
+    // An hour is eight times seven minutes and a half; each is bridged by one line that says so.
     let bridges = text.lines().filter(|line| line.ends_with(" 0 type=sample")).count();
-    assert!((11..=13).contains(&bridges), "{bridges}");
+    assert!((7..=9).contains(&bridges), "{bridges}");
     let last = i64::try_from(*checker.seconds.last().unwrap()).unwrap();
     assert!((0..30).contains(&(clock.wall_ns / NS_PER_S - last)), "it has caught up");
+}
+
+#[test]
+fn it_is_never_silent_for_as_long_as_tcollector_allows() {
+    struct Timed<'a>(&'a Cell<u64>, Vec<u64>);
+    impl Write for Timed<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.1.push(self.0.get());
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    /// Tells the time it shows to whoever writes.
+    struct Told<'a>(FakeClock, &'a Cell<u64>);
+    impl Clock for Told<'_> {
+        fn wall_ns(&self) -> i64 {
+            self.0.wall_ns()
+        }
+        fn monotonic_ns(&self) -> u64 {
+            self.0.monotonic_ns()
+        }
+        fn wait(&mut self, long: Duration) -> Option<Call> {
+            let call = self.0.wait(long);
+            self.1.set(self.0.monotonic_ns / 1_000_000_000);
+            call
+        }
+    }
+    for interval in [15, 100, 200, 290, 300] {
+        for set in [-1, -20, -150, -299, -300, -301, -2000] {
+            let now = Cell::new(0);
+            let mut clock = Told(FakeClock::new(60), &now);
+            clock.0.set = VecDeque::from([0, 0, set, 0, set]);
+            let mut feed = Fake::default();
+            let mut out = Timed(&now, Vec::new());
+            let mut collector = Collector::new(Duration::from_secs(interval), filter(&[]), None, None);
+            collector.run(&mut feed, &mut clock, &mut |_| {}, &mut out).unwrap();
+            let longest = out.1.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+            assert!(longest <= 451, "{longest} s at {interval}, set by {set}: {:?}", out.1);
+        }
+    }
+}
+
+#[test]
+fn a_hangup_reads_the_rules_at_once_and_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rules");
+    std::fs::write(&path, "one a\n").unwrap();
+    let mut rules = RulesWatch::new(path.clone());
+    let mut feed = Fake::default();
+    rules.begin(&mut feed).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let mut clock = FakeClock::new(9);
+    clock.calls = VecDeque::from([Call::Reload, Call::Reload, Call::End]);
+    let (text, _, said) = collected(Collector::new(INTERVAL, filter(&[]), Some(rules), None), &mut feed, &mut clock);
+    assert_eq!((text.lines().count(), said.len()), (1, 1), "{said:?}");
+    let mut clock = FakeClock::new(9);
+    clock.calls = VecDeque::from([Call::Reload, Call::End]);
+    let (_, _, said) = collected(collector(), &mut feed, &mut clock);
+    assert!(said[0].contains("SIGHUP"), "{said:?}");
 }
 
 #[test]
