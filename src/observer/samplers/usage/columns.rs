@@ -71,8 +71,8 @@ fn find(column: &str) -> Option<Measure> {
         },
         "cpu_pct" => |shown| shown.figures.pct.map_or(Value::Absent, Value::Fixed),
         "cpu_s" => |shown| Value::Fixed(i64::try_from(shown.figures.spent.cpu_ns / 1_000_000).unwrap_or(i64::MAX)),
-        "rss" => |shown| Value::count(shown.figures.rss),
-        "vsz" => |shown| Value::count(shown.figures.vsz),
+        "rss" => |shown| of_living(shown, shown.figures.rss),
+        "vsz" => |shown| of_living(shown, shown.figures.vsz),
         "pss" => |shown| of_sum(shown.figures.pss, Value::count),
         "pss_age_s" => |shown| match shown.figures.pss_age_ms {
             Some(age) => Value::Fixed(i64::try_from((age + 50) / 100).unwrap_or(i64::MAX)),

@@ -49,8 +49,8 @@ pub(super) struct Figures {
     /// Whether all io, and all switches, of those in `spent` are known.
     pub(super) io: Sum,
     pub(super) switches: Sum,
-    pub(super) rss: u64,
-    pub(super) vsz: u64,
+    pub(super) rss: Sum,
+    pub(super) vsz: Sum,
     pub(super) pss: Sum,
     pub(super) pss_age_ms: Option<u64>,
     pub(super) fds: Sum,
@@ -81,8 +81,11 @@ impl Figures {
         }
         self.procs += 1;
         self.threads += process.stat.num_threads;
-        self.rss = self.rss.saturating_add(process.rss_pages.saturating_mul(page));
-        self.vsz = self.vsz.saturating_add(process.stat.vsize);
+        // Of one whose first task ended the kernel tells no memory, though the others have theirs.
+        let lives = !process.stat.is_zombie();
+        for (sum, bytes) in [(&mut self.rss, process.rss_pages.saturating_mul(page)), (&mut self.vsz, process.stat.vsize)] {
+            sum.read(&if lives { Reading::Known(bytes) } else { Reading::Refused }, |bytes| *bytes);
+        }
         self.oldest = Some(self.oldest.map_or(process.id.start, |oldest| oldest.min(process.id.start)));
         match process.usage.as_deref() {
             Some(usage) => {
@@ -150,7 +153,7 @@ impl Figures {
 
     /// Whether something was refused, and whether something did not come in time.
     pub(super) fn marks(&self) -> (bool, bool) {
-        let sums = [self.io, self.switches, self.pss, self.fds];
+        let sums = [self.io, self.switches, self.pss, self.fds, self.rss, self.vsz];
         let refused = self.counts == Reading::Refused || sums.iter().any(|sum| sum.refused);
         (refused, matches!(self.counts, Reading::Late | Reading::Unread) || sums.iter().any(|sum| sum.late))
     }
