@@ -183,7 +183,7 @@ impl UsageSampler {
             made.counts.refused += u64::from(refused);
             made.counts.stuck += u64::from(stuck);
             figures.spent = account.spent;
-            alerts.extend(self.crossings.look(&account.name, figures.measured, figures.worst));
+            alerts.extend(self.crossings.look(&account.name, &figures.measured));
             figures.account = Some((account.started, account.exited, account.expect));
             let view = Shown { figures, program: Value::Word(Arc::clone(&account.name)), process: None, context: &context };
             let values = self.programs.iter().map(|measure| measure(&view)).collect();
