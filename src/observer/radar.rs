@@ -345,7 +345,10 @@ impl Radar {
         if process.stat.is_kthread() || process.stat.is_zombie() || !process.is_read() {
             return Measured::default();
         }
-        let Some(limits) = &process.limits else { return Measured { partial: true, ..Measured::default() } };
+        // Whoever was born a moment ago was never near, so nothing is missing where he was not read yet: else a program that forks at
+        // each tick would never be clear of what stands.
+        let young = process.cgroup_reads < 2;
+        let Some(limits) = &process.limits else { return Measured { partial: !young, ..Measured::default() } };
         let usage = process.usage.as_deref();
         let brief = usage.and_then(|usage| usage.brief);
         let may = |capability: u64| brief.and_then(|brief| brief.cap_eff).is_some_and(|all| all & capability != 0);
@@ -367,16 +370,30 @@ impl Radar {
             memory: memory.known().copied(),
             pids: pids.known().copied(),
         };
-        let unknown = |pair: &Reading<Pair>| !matches!(pair, Reading::Known(_) | Reading::Absent);
-        let partial = limits.soft.known().is_none()
-            || !limits.grouped
-            || (known.fds.is_none() && known.soft.nofile.is_some())
-            || unknown(&memory)
-            || unknown(&pids)
-            || (matters && known.maps.is_none());
+        let unread_fds = usage.is_none_or(|usage| usage.fds == Reading::Unread);
+        let partial = is_missing(&limits.soft, young)
+            || (!limits.grouped && !young)
+            || (known.fds.is_none() && known.soft.nofile.is_some() && !(young && unread_fds))
+            || is_missing_of_group(&memory, young)
+            || is_missing_of_group(&pids, young)
+            || (matters && is_missing(&limits.maps, young));
         let near = all(&known).filter(|limit| limit.tenths() >= NEAR_FROM).collect();
         Measured { nearest: nearest(&known), near, partial }
     }
+}
+
+/// Whether something that could be near is not known.
+fn is_missing<T>(reading: &Reading<T>, young: bool) -> bool {
+    match reading {
+        Reading::Known(_) => false,
+        Reading::Unread => !young,
+        Reading::Absent | Reading::Refused | Reading::Late => true,
+    }
+}
+
+/// Whether that is so of a control group: one without a limit is never near.
+fn is_missing_of_group(pair: &Reading<Pair>, young: bool) -> bool {
+    *pair != Reading::Absent && is_missing(pair, young)
 }
 
 #[cfg(test)]

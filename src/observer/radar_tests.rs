@@ -45,6 +45,7 @@ fn root_and_who_may_raise_them_are_not_bound() {
     let proc = Proc::open(tempfile::tempdir().unwrap().path()).unwrap();
     let radar = Radar::new(&proc);
     let mut process = Process::new(Stat { pid: 7, state: b'S', start: 5, num_threads: 1, ..Stat::default() }, b"web", None);
+    process.cgroup_reads = 2;
     assert_eq!(radar.measure(&process, &tasks, 4096), Measured { partial: true, ..Measured::default() }, "nothing was read");
     let only = Soft { nproc: Some(100), ..Soft::default() };
     process.limits = Some(Box::new(Limits { soft: Reading::Known(only), grouped: true, ..Limits::default() }));
@@ -87,6 +88,29 @@ fn the_worse_of_two_is_of_the_program() {
     }
     both.add(&Measured { partial: true, ..Measured::default() }, who);
     assert_eq!((both.nearest, both.partial), (Some(at(4)), true));
+}
+
+#[test]
+fn who_was_just_born_and_is_not_read_yet_hides_nothing() {
+    let proc = Proc::open(tempfile::tempdir().unwrap().path()).unwrap();
+    let (radar, tasks) = (Radar::new(&proc), UserTasks::default());
+    let mut process = Process::new(Stat { pid: 7, state: b'S', start: 5, num_threads: 1, ..Stat::default() }, b"web", None);
+    let whole = |process: &mut Process| {
+        [1, 2].map(|reads| {
+            process.cgroup_reads = reads;
+            radar.measure(process, &tasks, 4096).whole()
+        })
+    };
+    assert_eq!(whole(&mut process), [true, false], "nothing of it was read: younger than 10 s, and older");
+    process.limits = Some(Box::default());
+    assert_eq!(whole(&mut process), [true, false], "not its limits");
+    let limits = |soft| Some(Box::new(Limits { soft, grouped: true, ..Limits::default() }));
+    process.limits = limits(Reading::Known(soft()));
+    assert_eq!(whole(&mut process), [true, false], "not its descriptors");
+    for soft in [Reading::Late, Reading::Refused] {
+        process.limits = limits(soft);
+        assert_eq!(whole(&mut process), [false, false], "asked, and there was no answer");
+    }
 }
 
 proptest! {
