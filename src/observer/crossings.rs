@@ -85,6 +85,13 @@ impl Crossings {
         found
     }
 
+    /// Nobody looks any more: what stood is over.
+    pub fn unwatch(&mut self) -> Vec<Alert> {
+        let what = b"it is not watched any more, stream usage is off.";
+        let all = self.standing.drain();
+        all.flat_map(|(program, standing)| standing.levels.into_iter().map(move |(kind, _)| over(&program, kind, what))).collect()
+    }
+
     /// Of how many limits of how many programs something stands.
     #[must_use]
     pub fn standing(&self) -> usize {

@@ -86,7 +86,9 @@ impl Metering {
         self.programs.set(orders.filter(|orders| orders.programs).map(|orders| orders.cadence));
         self.processes.set(orders.filter(|orders| orders.processes).map(|orders| orders.cadence));
         let Some(orders) = orders else {
-            self.sampler = None;
+            if let Some(mut sampler) = self.sampler.take() {
+                sampler.unwatch(world);
+            }
             usage::forget(world);
             world.accounts.end(world.table.iter_mut_from(0));
             world.watch_limits(false);
@@ -254,6 +256,10 @@ impl Metering {
     /// The rows of one of the streams, and its columns.
     pub fn rows(&mut self, world: &mut World, stream: Stream, full: bool) -> Option<(Rows, Columns)> {
         let sampler = self.sampler.as_mut()?;
+        if stream == Stream::UsageProcess && self.programs.cadence().is_none() {
+            // Nobody wants the rows of the programs, but who is near a limit or missing is found with them.
+            drop(sampler.programs_now(world, false));
+        }
         Some(match stream {
             Stream::UsageProcess => (sampler.processes_now(world, full), sampler.processes().clone()),
             _ => (sampler.programs_now(world, full), sampler.programs().clone()),
