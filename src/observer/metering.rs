@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use super::beat::{Beat, Cadence};
+use super::cgroups::Reach;
 use super::facts::Wants;
 use super::readers::Request;
 use super::samplers::ps::Rows;
@@ -141,7 +142,12 @@ impl Metering {
         if everyone {
             self.now = world.table.iter().map(|process| process.id.pid).collect();
         }
-        world.ask_cgroups(everyone);
+        let reach = match (everyone, self.until_limits) {
+            (true, _) => Reach::Everyone,
+            (_, 0) => Reach::Limited,
+            _ => Reach::Ran,
+        };
+        world.ask_cgroups(reach, &self.now);
     }
 
     /// The figures of these may have changed.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::observer::cgroups::Reach;
 use crate::observer::usage::Usage;
 use crate::source::stat::Stat;
 use crate::source::status::Brief;
@@ -155,7 +156,7 @@ fn round(world: &mut crate::observer::world::World, everyone: bool) {
         }
         // The groups are met when the processes have answered.
         if asked == 0 {
-            world.ask_cgroups(everyone);
+            world.ask_cgroups(if everyone { Reach::Everyone } else { Reach::Limited }, &[]);
         }
     }
 }
@@ -225,7 +226,7 @@ fn a_real_group_is_near_its_tasks() {
     };
     let half = measure(&world);
     std::fs::write(group.join("pids.max"), "1").unwrap();
-    // It is limited, so it is read at each tick, though the process sleeps.
+    // It is limited, so it is read from time to time, though the process sleeps.
     round(&mut world, false);
     let full = measure(&world);
     child.kill().unwrap();
