@@ -413,3 +413,43 @@ fn a_process_whose_first_task_ended_lives() {
     until("it is gone", || segment(&place, "usage").gone().iter().any(|(name, _)| name == "worker-leaves"));
     assert_eq!(recorder.stop(), 0);
 }
+
+#[test]
+fn alerts_need_no_stream_usage_and_end_when_nobody_looks_any_more() {
+    let expected = "[[program]]\nname = \"worker-missing\"\nexe = \"/nowhere/worker-missing\"\nexpect = 1";
+    let place = place("", &format!("by = [\"process\"]\n{expected}"));
+    let recorder = place.start();
+    let told = |program: &str, level: &str| {
+        let rows = segment(&place, "alerts").rows();
+        rows.into_iter()
+            .filter(|row| row.word("program") == program.as_bytes() && row.word("level") == level.as_bytes())
+            .collect::<Vec<_>>()
+    };
+    until("one that is expected is missing", || !told("worker-missing", "warn").is_empty());
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 100; exec \"$0\""]).arg(Target::binary(&place, "worker", "worker-gone"));
+    let mut gone = Target::start(&mut command);
+    gone.does("open 90");
+    until("the alert", || !told("worker-gone", "warn").is_empty());
+    drop(gone);
+    until("none is left", || !told("worker-gone", "ok").is_empty());
+    assert_eq!(
+        told("worker-gone", "ok")[0].word("text"),
+        b"worker-gone is clear of its limit nofile: no process of it is left."
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 100; exec \"$0\""]).arg(Target::binary(&place, "worker", "worker-stays"));
+    let mut stays = Target::start(&mut command);
+    stays.does("open 90");
+    until("the other alert", || !told("worker-stays", "warn").is_empty());
+    let text = std::fs::read_to_string(place.config()).unwrap();
+    std::fs::write(place.config(), text.replace("[usage]\n", "[usage]\nenabled = false\n")).unwrap();
+    recorder.hup();
+    for program in ["worker-stays", "worker-missing"] {
+        until("it is not watched any more", || !told(program, "ok").is_empty());
+        assert!(String::from_utf8_lossy(&told(program, "ok")[0].word("text")).contains("not watched any more"));
+    }
+    assert!(rows(&place, "worker-stays").is_empty(), "stream usage is off");
+    assert_eq!(recorder.stop(), 0);
+    place.assert_whole();
+}

@@ -1,5 +1,5 @@
-//! What the control groups of the living have and may have: each is read once a tick, however many processes it holds, and only
-//! where it has a limit at all; whether it has one is looked at when it is met and at full samples.
+//! What the control groups of the living have and may have. Each is read once, however many processes it holds: when it is met, when a
+//! member ran and it has a limit, from time to time where it has one, and at full samples, as it may have one by then.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,21 +16,44 @@ pub type Group = (Controller, Arc<[u8]>);
 /// What became of reading one: `Ok(None)` where neither it nor an ancestor has a limit.
 pub type Found = (Group, Result<Option<Pair>, ReadError>);
 
-/// Groups that are read in one go; beyond that the others wait for the next.
+/// Groups that are read in one go; beyond that the others wait for the next, when it is their turn.
 const MOST: usize = 2000;
+
+/// Which groups a tick reads, besides those that were never read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Those of whoever ran, where they have a limit ([`Cgroups::ran`] says whose).
+    Ran,
+    /// All that have a limit: others may have used what they share.
+    Limited,
+    /// All.
+    Everyone,
+}
+
+/// What is known of a group.
+#[derive(Debug, Default)]
+struct Known {
+    reading: Reading<Pair>,
+    /// It is to be read.
+    due: bool,
+    /// At which tick it was asked for last.
+    asked: u64,
+}
 
 /// The groups of the living.
 #[derive(Debug)]
 pub struct Cgroups {
     hierarchies: Arc<Hierarchies>,
-    known: FxHashMap<Group, Reading<Pair>>,
+    known: FxHashMap<Group, Known>,
+    /// Ticks.
+    ticks: u64,
 }
 
 impl Cgroups {
     /// Of the machine whose `/proc` this is; of a made tree none, as its groups are not this machine's.
     #[must_use]
     pub fn new(proc: &Proc) -> Self {
-        Self { hierarchies: Arc::new(hierarchies(proc)), known: FxHashMap::default() }
+        Self { hierarchies: Arc::new(hierarchies(proc)), known: FxHashMap::default(), ticks: 0 }
     }
 
     /// Where they are mounted.
@@ -47,29 +70,55 @@ impl Cgroups {
             return Some(Arc::clone(known));
         }
         let path = Arc::clone(&group.1);
-        self.known.insert(group, Reading::Unread);
+        self.known.insert(group, Known { due: true, ..Known::default() });
         Some(path)
     }
 
-    /// Which are to be read at a tick. At a full sample all of them, and those nobody is in any more are forgotten.
-    pub fn due(&mut self, proc: &Proc, everyone: bool) -> Vec<Group> {
-        if everyone {
+    /// A member ran: what it has of its limit may be another by now.
+    pub fn ran(&mut self, controller: Controller, path: &Arc<[u8]>) {
+        if let Some(known) = self.known.get_mut(&(controller, Arc::clone(path))) {
+            known.due |= is_limited(&known.reading);
+        }
+    }
+
+    /// Which are to be read at a tick, those first whose turn is longest ago. Those nobody is in any more are forgotten, unless it is
+    /// only about those that ran.
+    pub fn due(&mut self, proc: &Proc, reach: Reach) -> Vec<Group> {
+        if reach == Reach::Everyone {
             // Hierarchies are mounted and unmounted; what was read under the ones before stays until it is read again.
             let now = hierarchies(proc);
             if now != *self.hierarchies {
                 self.hierarchies = Arc::new(now);
             }
-            self.known.retain(|(_, path), _| Arc::strong_count(path) > 1);
         }
-        let is_due = |reading: &Reading<Pair>| everyone || matches!(reading, Reading::Unread | Reading::Known(_) | Reading::Late);
-        self.known.iter().filter(|(_, reading)| is_due(reading)).take(MOST).map(|(group, _)| group.clone()).collect()
+        if reach != Reach::Ran {
+            self.known.retain(|(_, path), _| Arc::strong_count(path) > 1);
+            if self.known.len() < self.known.capacity() / 4 {
+                self.known.shrink_to_fit();
+            }
+            for known in self.known.values_mut() {
+                known.due |= reach == Reach::Everyone || is_limited(&known.reading);
+            }
+        }
+        self.ticks += 1;
+        let mut due: Vec<(&Group, &mut Known)> = self.known.iter_mut().filter(|(_, known)| known.due).collect();
+        if due.len() > MOST {
+            due.select_nth_unstable_by_key(MOST, |(_, known)| known.asked);
+            due.truncate(MOST);
+        }
+        // Due until there is an answer: readers that are behind drop what they were asked before.
+        for (_, known) in &mut due {
+            known.asked = self.ticks;
+        }
+        due.into_iter().map(|(group, _)| group.clone()).collect()
     }
 
     /// Takes what was read.
     pub fn take(&mut self, found: Vec<Found>) {
         for (group, answer) in found {
-            let Some(place) = self.known.get_mut(&group) else { continue };
-            *place = match answer {
+            let Some(known) = self.known.get_mut(&group) else { continue };
+            known.due = false;
+            known.reading = match answer {
                 Ok(Some(pair)) => Reading::Known(pair),
                 Ok(None) => Reading::Absent,
                 Err(error) => Reading::from_read(Err(error)),
@@ -81,8 +130,13 @@ impl Cgroups {
     #[must_use]
     pub fn of(&self, controller: Controller, path: Option<&Arc<[u8]>>) -> Reading<Pair> {
         let Some(path) = path else { return Reading::Absent };
-        self.known.get(&(controller, Arc::clone(path))).cloned().unwrap_or_default()
+        self.known.get(&(controller, Arc::clone(path))).map(|known| known.reading.clone()).unwrap_or_default()
     }
+}
+
+/// Whether it has a limit, or could have for all that is known.
+const fn is_limited(reading: &Reading<Pair>) -> bool {
+    matches!(reading, Reading::Unread | Reading::Known(_) | Reading::Late)
 }
 
 fn hierarchies(proc: &Proc) -> Hierarchies {
@@ -98,30 +152,67 @@ mod tests {
 
     fn cgroups() -> Cgroups {
         let info = b"30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
-        Cgroups { hierarchies: Arc::new(Hierarchies::parse(info, Path::new("/"))), known: FxHashMap::default() }
+        Cgroups { hierarchies: Arc::new(Hierarchies::parse(info, Path::new("/"))), known: FxHashMap::default(), ticks: 0 }
     }
 
+    fn proc() -> Proc {
+        Proc::open(tempfile::tempdir().unwrap().path()).unwrap()
+    }
+
+    const PAIR: Pair = Pair { value: 1, limit: 2 };
+
     #[test]
-    fn a_group_is_read_once_a_tick_and_only_where_it_is_limited() {
-        let proc = Proc::open(tempfile::tempdir().unwrap().path()).unwrap();
-        let mut cgroups = cgroups();
+    fn a_group_is_read_once_a_tick_and_only_where_it_is_limited_and_somebody_ran() {
+        let (proc, mut cgroups) = (proc(), cgroups());
         let (a, again) = (cgroups.meet(Controller::Pids, b"0::/a\n").unwrap(), cgroups.meet(Controller::Pids, b"0::/a\n").unwrap());
         assert!(Arc::ptr_eq(&a, &again), "however many are in it");
         let b = cgroups.meet(Controller::Pids, b"0::/b\n").unwrap();
-        assert_eq!(cgroups.due(&proc, false).len(), 2, "both are new");
-        let pair = Pair { value: 1, limit: 2 };
-        cgroups.take(vec![((Controller::Pids, Arc::clone(&a)), Ok(Some(pair))), ((Controller::Pids, Arc::clone(&b)), Ok(None))]);
-        assert_eq!(cgroups.due(&proc, false), [(Controller::Pids, Arc::clone(&a))]);
+        assert_eq!(cgroups.due(&proc, Reach::Ran).len(), 2, "both are new");
+        assert_eq!(cgroups.due(&proc, Reach::Ran).len(), 2, "nobody answered");
+        cgroups.take(vec![((Controller::Pids, Arc::clone(&a)), Ok(Some(PAIR))), ((Controller::Pids, Arc::clone(&b)), Ok(None))]);
+        assert_eq!(cgroups.due(&proc, Reach::Ran), [], "nobody ran");
+        for group in [&a, &again, &b] {
+            cgroups.ran(Controller::Pids, group);
+        }
+        let limited = [(Controller::Pids, Arc::clone(&a))];
+        assert_eq!(cgroups.due(&proc, Reach::Ran), limited);
+        cgroups.take(vec![(limited[0].clone(), Ok(Some(PAIR)))]);
+        assert_eq!(cgroups.due(&proc, Reach::Ran), []);
+        assert_eq!(cgroups.due(&proc, Reach::Limited), limited);
         assert_eq!(
             (cgroups.of(Controller::Pids, Some(&a)), cgroups.of(Controller::Pids, Some(&b))),
-            (Reading::Known(pair), Reading::Absent)
+            (Reading::Known(PAIR), Reading::Absent)
         );
         assert_eq!(cgroups.of(Controller::Memory, Some(&a)), Reading::Unread);
         assert_eq!(cgroups.of(Controller::Pids, None), Reading::Absent);
-        // At a full sample whoever has no limit is asked too, and whom nobody is in is forgotten.
-        drop(b);
-        assert_eq!(cgroups.due(&proc, true), [(Controller::Pids, Arc::clone(&a))]);
+        assert_eq!(cgroups.due(&proc, Reach::Everyone).len(), 2, "whoever has no limit is asked too");
         cgroups.take(vec![((Controller::Pids, a), Err(ReadError::Refused))]);
         assert_eq!(cgroups.of(Controller::Pids, Some(&again)), Reading::Refused);
+    }
+
+    #[test]
+    fn each_of_many_groups_has_its_turn() {
+        let (proc, mut cgroups) = (proc(), cgroups());
+        let meet = |number| cgroups.meet(Controller::Pids, format!("0::/{number}\n").as_bytes());
+        let members: Vec<Option<Arc<[u8]>>> = (0..MOST * 5 / 2).map(meet).collect();
+        let mut turns = rustc_hash::FxHashSet::default();
+        for _ in 0..3 {
+            let due = cgroups.due(&proc, Reach::Limited);
+            assert_eq!(due.len(), MOST);
+            turns.extend(due.iter().cloned());
+            cgroups.take(due.into_iter().map(|group| (group, Ok(Some(PAIR)))).collect());
+        }
+        assert_eq!(turns.len(), members.len());
+    }
+
+    #[test]
+    fn groups_nobody_is_in_any_more_are_forgotten() {
+        let (proc, mut cgroups) = (proc(), cgroups());
+        let meet = |number| cgroups.meet(Controller::Pids, format!("0::/{number}\n").as_bytes());
+        let mut members: Vec<Option<Arc<[u8]>>> = (0..1000).map(meet).collect();
+        let before = cgroups.known.capacity();
+        members.truncate(1);
+        assert_eq!(cgroups.due(&proc, Reach::Everyone).len(), 1);
+        assert!(cgroups.known.len() == 1 && cgroups.known.capacity() < before / 4, "{}", cgroups.known.capacity());
     }
 }

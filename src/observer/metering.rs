@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use super::beat::{Beat, Cadence};
+use super::cgroups::Reach;
 use super::facts::Wants;
 use super::readers::Request;
 use super::samplers::ps::Rows;
@@ -88,7 +89,9 @@ impl Metering {
         self.programs.set(orders.filter(|orders| orders.programs).map(|orders| orders.cadence));
         self.processes.set(orders.filter(|orders| orders.processes).map(|orders| orders.cadence));
         let Some(orders) = orders else {
-            self.sampler = None;
+            if let Some(mut sampler) = self.sampler.take() {
+                sampler.unwatch(world);
+            }
             usage::forget(world);
             world.accounts.end(world.table.iter_mut_from(0));
             world.watch_limits(false);
@@ -151,7 +154,12 @@ impl Metering {
         if everyone {
             self.now = world.table.iter().map(|process| process.id.pid).collect();
         }
-        world.ask_cgroups(everyone);
+        let reach = match (everyone, self.until_limits) {
+            (true, _) => Reach::Everyone,
+            (_, 0) => Reach::Limited,
+            _ => Reach::Ran,
+        };
+        world.ask_cgroups(reach, &self.now);
     }
 
     /// The figures of these may have changed.
@@ -267,6 +275,10 @@ impl Metering {
     /// The rows of one of the streams, and its columns.
     pub fn rows(&mut self, world: &mut World, stream: Stream, full: bool) -> Option<(Rows, Columns)> {
         let sampler = self.sampler.as_mut()?;
+        if stream == Stream::UsageProcess && self.programs.cadence().is_none() {
+            // Nobody wants the rows of the programs, but who is near a limit or missing is found with them.
+            drop(sampler.programs_now(world, false));
+        }
         Some(match stream {
             Stream::UsageProcess => (sampler.processes_now(world, full), sampler.processes().clone()),
             _ => (sampler.programs_now(world, full), sampler.programs().clone()),

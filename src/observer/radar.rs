@@ -10,7 +10,7 @@
 //!    [`World::ask_cgroups`](super::world::World::ask_cgroups). A group that is met in this round is read at the next tick.
 //! 3. When they have answered: [`UserTasks::count`] once, then [`Radar::measure`] for each process. Descriptors, locked memory, stack,
 //!    real user and capabilities are what [`usage::read`](super::usage::read) found.
-//! 4. For each program the [`Measured::worse`] of its processes: columns `limit` ([`LimitKind::word`]) and `limit_pct`
+//! 4. For each program its processes [`Together`]: columns `limit` ([`LimitKind::word`]) and `limit_pct`
 //!    ([`Nearest::tenths`], one digit). Then [`Crossings::look`](super::crossings::Crossings::look) with it, and after the last
 //!    program [`Crossings::end`](super::crossings::Crossings::end); what they answer goes to
 //!    [`Recorder::alert`](super::recorder::Recorder::alert).
@@ -23,6 +23,7 @@ use std::sync::Arc;
 use super::cgroups::Cgroups;
 use super::facts::Reading;
 use super::table::{Process, Table};
+use crate::record::identity::Identity;
 use crate::source::ReadError;
 use crate::source::cgroup_limits::{Controller, Pair};
 use crate::source::host;
@@ -33,6 +34,9 @@ use crate::source::stat::Stat;
 /// CAP_IPC_LOCK, CAP_SYS_ADMIN and CAP_SYS_RESOURCE, `include/uapi/linux/capability.h`.
 const IPC_LOCK: u64 = 1 << 14;
 const ADMIN_OR_RESOURCE: u64 = 1 << 21 | 1 << 24;
+/// Below this nobody is near, tenths of a per cent: what stands of a limit is over. A little lower than where it begins, so that one
+/// that sways there is told once.
+pub const NEAR_FROM: u64 = 850;
 
 /// A limit that the radar watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,6 +127,11 @@ pub struct Known {
 /// nobody limited is never near.
 #[must_use]
 pub fn nearest(known: &Known) -> Option<Nearest> {
+    all(known).reduce(nearer)
+}
+
+/// All limits of which both sides are known, in [`LimitKind`]'s order.
+fn all(known: &Known) -> impl Iterator<Item = Nearest> {
     use LimitKind::{As, MaxMapCount, Memlock, MemoryMax, Nofile, Nproc, PidsMax, Stack};
     let own = |kind, value: Option<u64>, limit: Option<u64>| Some(Nearest { kind, value: value?, limit: limit? });
     let group = |kind, pair: Option<Pair>| pair.map(|Pair { value, limit }| Nearest { kind, value, limit });
@@ -137,7 +146,7 @@ pub fn nearest(known: &Known) -> Option<Nearest> {
         group(PidsMax, known.pids),
         own(MaxMapCount, known.maps, known.max_maps),
     ];
-    all.into_iter().flatten().reduce(nearer)
+    all.into_iter().flatten()
 }
 
 fn nearer(one: Nearest, other: Nearest) -> Nearest {
@@ -196,11 +205,13 @@ fn real_user(process: &Process) -> Option<u32> {
     brief.and_then(|brief| brief.uid).or_else(|| process.facts.owner.known().copied())
 }
 
-/// What was measured of one process, or of the worst of many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What was measured of one process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Measured {
     /// The limit it is nearest to; `None` where it has none, or nothing is known.
     pub nearest: Option<Nearest>,
+    /// Every limit that it has used [`NEAR_FROM`] or more of: of nearly everybody none.
+    pub near: Box<[Nearest]>,
     /// Something that could be near is not known.
     pub partial: bool,
 }
@@ -211,19 +222,43 @@ impl Measured {
     pub const fn whole(&self) -> bool {
         !self.partial
     }
+}
 
-    /// The worse of both: of two processes of a program. Answers too whether that is the other.
-    #[must_use]
-    pub fn worse(self, other: Self) -> (Self, bool) {
-        let partial = self.partial || other.partial;
-        let (nearest, is_other) = match (self.nearest, other.nearest) {
-            (Some(one), Some(two)) => {
-                let worse = nearer(one, two);
-                (Some(worse), worse != one)
-            }
-            (one, two) => (one.or(two), one.is_none() && two.is_some()),
+/// The process of a program that is nearest to a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Worst {
+    /// Who.
+    pub id: Identity,
+    /// Its user's id.
+    pub owner: Option<u32>,
+}
+
+/// What was measured of all processes of a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Together {
+    /// The limit that one of them is nearest to.
+    pub nearest: Option<Nearest>,
+    /// Of each limit that somebody is near to, how near, and who is nearest.
+    pub near: Vec<(Nearest, Worst)>,
+    /// Something that could be near is not known.
+    pub partial: bool,
+}
+
+impl Together {
+    /// Adds a process.
+    pub fn add(&mut self, measured: &Measured, who: Worst) {
+        self.partial |= measured.partial;
+        self.nearest = match (self.nearest, measured.nearest) {
+            (Some(one), Some(two)) => Some(nearer(one, two)),
+            (one, two) => one.or(two),
         };
-        (Self { nearest, partial }, is_other)
+        for near in &measured.near {
+            match self.near.iter_mut().find(|(known, _)| known.kind == near.kind) {
+                Some(known) if near.tenths() > known.0.tenths() => *known = (*near, who),
+                Some(_) => {}
+                None => self.near.push((*near, who)),
+            }
+        }
     }
 }
 
@@ -310,7 +345,10 @@ impl Radar {
         if process.stat.is_kthread() || process.stat.is_dead() || !process.is_read() {
             return Measured::default();
         }
-        let Some(limits) = &process.limits else { return Measured { nearest: None, partial: true } };
+        // Whoever was born a moment ago was never near, so nothing is missing where he was not read yet: else a program that forks at
+        // each tick would never be clear of what stands.
+        let young = process.cgroup_reads < 2;
+        let Some(limits) = &process.limits else { return Measured { partial: !young, ..Measured::default() } };
         let usage = process.usage.as_deref();
         let brief = usage.and_then(|usage| usage.brief);
         let may = |capability: u64| brief.and_then(|brief| brief.cap_eff).is_some_and(|all| all & capability != 0);
@@ -332,15 +370,30 @@ impl Radar {
             memory: memory.known().copied(),
             pids: pids.known().copied(),
         };
-        let unknown = |pair: &Reading<Pair>| !matches!(pair, Reading::Known(_) | Reading::Absent);
-        let partial = limits.soft.known().is_none()
-            || !limits.grouped
-            || (known.fds.is_none() && known.soft.nofile.is_some())
-            || unknown(&memory)
-            || unknown(&pids)
-            || (matters && known.maps.is_none());
-        Measured { nearest: nearest(&known), partial }
+        let unread_fds = usage.is_none_or(|usage| usage.fds == Reading::Unread);
+        let partial = is_missing(&limits.soft, young)
+            || (!limits.grouped && !young)
+            || (known.fds.is_none() && known.soft.nofile.is_some() && !(young && unread_fds))
+            || is_missing_of_group(&memory, young)
+            || is_missing_of_group(&pids, young)
+            || (matters && is_missing(&limits.maps, young));
+        let near = all(&known).filter(|limit| limit.tenths() >= NEAR_FROM).collect();
+        Measured { nearest: nearest(&known), near, partial }
     }
+}
+
+/// Whether something that could be near is not known.
+fn is_missing<T>(reading: &Reading<T>, young: bool) -> bool {
+    match reading {
+        Reading::Known(_) => false,
+        Reading::Unread => !young,
+        Reading::Absent | Reading::Refused | Reading::Late => true,
+    }
+}
+
+/// Whether that is so of a control group: one without a limit is never near.
+fn is_missing_of_group(pair: &Reading<Pair>, young: bool) -> bool {
+    *pair != Reading::Absent && is_missing(pair, young)
 }
 
 #[cfg(test)]

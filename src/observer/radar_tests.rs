@@ -1,4 +1,5 @@
 use super::*;
+use crate::observer::cgroups::Reach;
 use crate::observer::usage::Usage;
 use crate::source::stat::Stat;
 use crate::source::status::Brief;
@@ -45,13 +46,17 @@ fn root_and_who_may_raise_them_are_not_bound() {
     let proc = Proc::open(tempfile::tempdir().unwrap().path()).unwrap();
     let radar = Radar::new(&proc);
     let mut process = Process::new(Stat { pid: 7, state: b'S', start: 5, num_threads: 1, ..Stat::default() }, b"web", None);
-    assert_eq!(radar.measure(&process, &tasks, 4096), Measured { nearest: None, partial: true }, "nothing was read");
+    process.cgroup_reads = 2;
+    assert_eq!(radar.measure(&process, &tasks, 4096), Measured { partial: true, ..Measured::default() }, "nothing was read");
     let only = Soft { nproc: Some(100), ..Soft::default() };
     process.limits = Some(Box::new(Limits { soft: Reading::Known(only), grouped: true, ..Limits::default() }));
     process.facts.owner = Reading::Known(33);
     let kind = |process: &Process| radar.measure(process, &tasks, 4096).nearest.map(|nearest| (nearest.kind, nearest.tenths()));
     assert_eq!(kind(&process), Some((LimitKind::Nproc, 990)));
-    assert!(radar.measure(&process, &tasks, 4096).whole());
+    let measured = radar.measure(&process, &tasks, 4096);
+    assert!(measured.whole());
+    let near = Nearest { kind: LimitKind::Nproc, value: 99, limit: 100 };
+    assert_eq!((measured.nearest, &*measured.near), (Some(near), &[near][..]));
     process.facts.owner = Reading::Known(0);
     assert_eq!(kind(&process), None);
     process.facts.owner = Reading::Known(33);
@@ -72,12 +77,41 @@ fn root_and_who_may_raise_them_are_not_bound() {
 
 #[test]
 fn the_worse_of_two_is_of_the_program() {
-    let at = |value| Measured { nearest: Some(Nearest { kind: LimitKind::Nofile, value, limit: 10 }), partial: false };
-    assert_eq!(at(3).worse(at(4)), (at(4), true));
-    assert_eq!(at(4).worse(at(4)), (at(4), false));
-    assert_eq!(at(4).worse(Measured::default()), (at(4), false));
-    assert_eq!(Measured::default().worse(at(4)), (at(4), true));
-    assert!(!at(4).worse(Measured { nearest: None, partial: true }).0.whole());
+    let at = |value| Nearest { kind: LimitKind::Nofile, value, limit: 10 };
+    let one = |value| Measured { nearest: Some(at(value)), near: Box::default(), partial: false };
+    let who = Worst { id: Identity { pid: 1, start: 1 }, owner: None };
+    let mut both = Together::default();
+    both.add(&Measured::default(), who);
+    assert_eq!(both, Together::default());
+    for (value, most) in [(3, 3), (4, 4), (2, 4)] {
+        both.add(&one(value), who);
+        assert_eq!((both.nearest, both.partial), (Some(at(most)), false));
+    }
+    both.add(&Measured { partial: true, ..Measured::default() }, who);
+    assert_eq!((both.nearest, both.partial), (Some(at(4)), true));
+}
+
+#[test]
+fn who_was_just_born_and_is_not_read_yet_hides_nothing() {
+    let proc = Proc::open(tempfile::tempdir().unwrap().path()).unwrap();
+    let (radar, tasks) = (Radar::new(&proc), UserTasks::default());
+    let mut process = Process::new(Stat { pid: 7, state: b'S', start: 5, num_threads: 1, ..Stat::default() }, b"web", None);
+    let whole = |process: &mut Process| {
+        [1, 2].map(|reads| {
+            process.cgroup_reads = reads;
+            radar.measure(process, &tasks, 4096).whole()
+        })
+    };
+    assert_eq!(whole(&mut process), [true, false], "nothing of it was read: younger than 10 s, and older");
+    process.limits = Some(Box::default());
+    assert_eq!(whole(&mut process), [true, false], "not its limits");
+    let limits = |soft| Some(Box::new(Limits { soft, grouped: true, ..Limits::default() }));
+    process.limits = limits(Reading::Known(soft()));
+    assert_eq!(whole(&mut process), [true, false], "not its descriptors");
+    for soft in [Reading::Late, Reading::Refused] {
+        process.limits = limits(soft);
+        assert_eq!(whole(&mut process), [false, false], "asked, and there was no answer");
+    }
 }
 
 proptest! {
@@ -122,7 +156,7 @@ fn round(world: &mut crate::observer::world::World, everyone: bool) {
         }
         // The groups are met when the processes have answered.
         if asked == 0 {
-            world.ask_cgroups(everyone);
+            world.ask_cgroups(if everyone { Reach::Everyone } else { Reach::Limited }, &[]);
         }
     }
 }
@@ -193,7 +227,7 @@ fn a_real_group_is_near_its_tasks() {
     };
     let half = measure(&world);
     std::fs::write(group.join("pids.max"), "1").unwrap();
-    // It is limited, so it is read at each tick, though the process sleeps.
+    // It is limited, so it is read from time to time, though the process sleeps.
     round(&mut world, false);
     let full = measure(&world);
     child.kill().unwrap();

@@ -15,7 +15,7 @@ use super::cgroups::{Found, Group};
 use super::facts::{Counters, Details, Got, NAMESPACES, Reading, Wants};
 use super::life::Base;
 use super::sockets::Held;
-use crate::source::cgroup_limits::Hierarchies;
+use crate::source::cgroup_limits::{Hierarchies, Seen};
 use crate::source::namespace::Visit;
 use crate::source::procdir::{Proc, ProcessDir, read_at_start};
 use crate::source::smaps::{self, Taken};
@@ -438,8 +438,9 @@ fn answer(proc: &Proc, request: Request, visit: &mut Visit) -> Answer {
 }
 
 fn read_cgroups((hierarchies, groups): (Arc<Hierarchies>, Vec<Group>)) -> Answer {
+    let mut seen = Seen::default();
     let read = |group: Group| {
-        let found = hierarchies.read(group.0, &group.1);
+        let found = hierarchies.read_with(group.0, &group.1, &mut seen);
         (group, found)
     };
     Answer::Cgroups(groups.into_iter().map(read).collect())

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashSet;
 
 use super::accounts::{self, Accounts};
+use super::cgroups::Reach;
 use super::facts::{Facts, Got, Reading, Wants};
 use super::footprint::Seen;
 use super::life::Sources;
@@ -22,6 +23,7 @@ use super::table::{Process, Table};
 use crate::record::cmd::Cmd;
 use crate::record::identity::Identity;
 use crate::record::scrub::Scrubber;
+use crate::source::cgroup_limits::Controller;
 use crate::source::host::{self, Machine};
 use crate::source::procdir::Proc;
 use crate::source::smaps::Taken;
@@ -171,15 +173,20 @@ impl World {
         }
     }
 
-    /// Asks what control groups have: of those with a limit; at a full sample, whether the others have one by now.
-    pub fn ask_cgroups(&mut self, everyone: bool) {
-        if let Some(radar) = &mut self.radar {
-            if everyone {
-                radar.max_maps = host::max_map_count(&self.proc);
-            }
-            let due = radar.cgroups.due(&self.proc, everyone);
-            self.readers.ask_cgroups(radar.cgroups.hierarchies(), due);
+    /// Asks what control groups have: those of `ran`, those with a limit, or all.
+    pub fn ask_cgroups(&mut self, reach: Reach, ran: &[u32]) {
+        let Some(radar) = &mut self.radar else { return };
+        if reach == Reach::Everyone {
+            radar.max_maps = host::max_map_count(&self.proc);
         }
+        let processes = ran.iter().filter_map(|pid| self.table.get(*pid));
+        for limits in processes.filter_map(|process| process.limits.as_deref()) {
+            for (controller, path) in [(Controller::Memory, &limits.memory), (Controller::Pids, &limits.pids)] {
+                path.iter().for_each(|path| radar.cgroups.ran(controller, path));
+            }
+        }
+        let due = radar.cgroups.due(&self.proc, reach);
+        self.readers.ask_cgroups(radar.cgroups.hierarchies(), due);
     }
 
     /// Takes a process that ended out of the table.

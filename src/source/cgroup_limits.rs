@@ -8,6 +8,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use rustc_hash::FxHashMap;
+
 use super::{ReadError, number};
 
 /// A controller that limits.
@@ -124,6 +126,14 @@ impl Hierarchies {
     /// # Errors
     /// The group is gone, or its files are refused.
     pub fn read(&self, controller: Controller, group: &[u8]) -> Result<Option<Pair>, ReadError> {
+        self.read_with(controller, group, &mut Seen::default())
+    }
+
+    /// Reads one of many groups of one moment: what was `seen` of their ancestors is not read again.
+    ///
+    /// # Errors
+    /// The group is gone, or its files are refused.
+    pub fn read_with(&self, controller: Controller, group: &[u8], seen: &mut Seen) -> Result<Option<Pair>, ReadError> {
         let mount = self.of(controller).ok_or(ReadError::Vanished)?;
         let below = match mount.root.as_slice() {
             b"/" => group,
@@ -138,7 +148,7 @@ impl Hierarchies {
         std::fs::metadata(&dir).map_err(|error| refused_or_gone(&error))?;
         let mut nearest: Option<Pair> = None;
         loop {
-            if let Some(pair) = read_one(controller, mount.unified, &dir)
+            if let Some(pair) = seen.read(controller, mount.unified, &dir)
                 && nearest.is_none_or(|nearest| pair.is_nearer(nearest))
             {
                 nearest = Some(pair);
@@ -147,6 +157,16 @@ impl Hierarchies {
                 return Ok(nearest);
             }
         }
+    }
+}
+
+/// Groups that were read at one moment, each by itself.
+#[derive(Debug, Default)]
+pub struct Seen(FxHashMap<(Controller, PathBuf), Option<Pair>>);
+
+impl Seen {
+    fn read(&mut self, controller: Controller, unified: bool, dir: &Path) -> Option<Pair> {
+        *self.0.entry((controller, dir.to_path_buf())).or_insert_with(|| read_one(controller, unified, dir))
     }
 }
 
@@ -268,6 +288,21 @@ mod tests {
         assert_eq!(found.read(Controller::Memory, b"/"), Ok(None));
         assert_eq!(found.read(Controller::Memory, b"/gone"), Err(ReadError::Vanished));
         assert_eq!(found.read(Controller::Memory, b"/../../../etc"), Err(ReadError::Vanished));
+    }
+
+    #[test]
+    fn an_ancestor_of_many_groups_is_read_once() {
+        let root = tempfile::tempdir().unwrap();
+        let mount = root.path().join("sys/fs/cgroup");
+        for (at, value) in [("s", "5"), ("s/a", "1"), ("s/b", "2")] {
+            write(&mount.join(at), &[("pids.max", if at == "s" { "10" } else { "100" }), ("pids.current", value)]);
+        }
+        let (found, mut seen) = (Hierarchies::parse(UNIFIED, root.path()), Seen::default());
+        let parent = Ok(Some(Pair { value: 5, limit: 10 }));
+        assert_eq!(found.read_with(Controller::Pids, b"/s/a", &mut seen), parent);
+        write(&mount.join("s"), &[("pids.current", "6")]);
+        assert_eq!(found.read_with(Controller::Pids, b"/s/b", &mut seen), parent, "as it was a moment ago");
+        assert_eq!(found.read(Controller::Pids, b"/s/b"), Ok(Some(Pair { value: 6, limit: 10 })));
     }
 
     #[test]

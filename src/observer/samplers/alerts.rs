@@ -10,6 +10,7 @@ use std::time::Instant;
 use rustc_hash::FxHashSet;
 
 use crate::observer::names::Names;
+use crate::observer::radar::LimitKind;
 use crate::record::alert::{AlertKind, Level};
 use crate::record::flush::TimedRow;
 use crate::record::identity::Identity;
@@ -43,6 +44,8 @@ pub struct Alert {
     pub value: Option<u64>,
     /// What it is measured by.
     pub limit: Option<u64>,
+    /// Which limit it is about, where it is about one: the text names it.
+    pub which: Option<LimitKind>,
     /// Sentences for people.
     pub text: Box<[u8]>,
 }
@@ -60,6 +63,7 @@ impl Alert {
             id: None,
             value: None,
             limit: None,
+            which: None,
             text: text.into().into_boxed_slice(),
         }
     }
@@ -67,7 +71,7 @@ impl Alert {
     fn subject(&self) -> Subject {
         let about = if self.kind == AlertKind::Limit || self.id.is_none() {
             // The process in it is the one nearest to its limit, which may be another by the time it is over.
-            About::Program(self.program.clone())
+            About::Program(self.program.clone(), self.which)
         } else {
             About::Process(self.id)
         };
@@ -98,7 +102,7 @@ type Subject = (AlertKind, About);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum About {
-    Program(Option<Arc<[u8]>>),
+    Program(Option<Arc<[u8]>>, Option<LimitKind>),
     Process(Option<Identity>),
 }
 
@@ -242,6 +246,21 @@ mod tests {
         assert_eq!(alerts.tick(), [("open", "1".to_owned())]);
         alerts.add(near(3, Level::Ok));
         assert_eq!((alerts.waiting.len(), alerts.tick()), (3, vec![("open", "0".to_owned())]));
+    }
+
+    #[test]
+    fn each_limit_of_a_program_stands_by_itself() {
+        let mut alerts = alerts();
+        let of =
+            |which, level| Alert { program: Some(b"web".as_slice().into()), which: Some(which), ..Alert::new(AlertKind::Limit, level, "") };
+        alerts.add(of(LimitKind::Nofile, Level::Warn));
+        alerts.add(of(LimitKind::As, Level::Warn));
+        assert_eq!(alerts.tick(), [("open", "2".to_owned())]);
+        alerts.add(of(LimitKind::Nofile, Level::Ok));
+        assert_eq!(alerts.tick(), [("open", "1".to_owned())]);
+        alerts.add(of(LimitKind::Nofile, Level::Ok));
+        alerts.add(of(LimitKind::As, Level::Ok));
+        assert_eq!((alerts.waiting.len(), alerts.tick()), (4, vec![("open", "0".to_owned())]));
     }
 
     #[test]

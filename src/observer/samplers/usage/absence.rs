@@ -28,3 +28,12 @@ pub(super) fn absence(account: &mut Account, procs: u64) -> Option<Alert> {
         ..Alert::new(AlertKind::Absent, level, what.into_bytes())
     })
 }
+
+/// Nobody counts any more: what stands is over.
+pub(super) fn unwatched(account: &mut Account) -> Option<Alert> {
+    if !std::mem::take(&mut account.shown.absent) {
+        return None;
+    }
+    let what = format!("Program {} is not watched any more: stream usage is off.", String::from_utf8_lossy(&account.name));
+    Some(Alert { program: Some(Arc::clone(&account.name)), ..Alert::new(AlertKind::Absent, Level::Ok, what.into_bytes()) })
+}

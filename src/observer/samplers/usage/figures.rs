@@ -2,9 +2,8 @@
 //! figure that was refused of one member is not known of the program.
 
 use crate::observer::accounts::Spent;
-use crate::observer::crossings::Worst;
 use crate::observer::facts::Reading;
-use crate::observer::radar::{LimitKind, Measured, Nearest};
+use crate::observer::radar::{LimitKind, Nearest, Together, Worst};
 use crate::observer::sockets::{self, Sockets};
 use crate::observer::table::Process;
 use crate::record::value::Value;
@@ -62,8 +61,7 @@ pub(super) struct Figures {
     pub(super) counts: Reading<sockets::Counts>,
     /// Soft limits of descriptors, in per cent of which they are used: tenths, the largest.
     pub(super) fd_tenths: Option<i64>,
-    pub(super) measured: Measured,
-    pub(super) worst: Option<Worst>,
+    pub(super) measured: Together,
     pub(super) oldest: Option<u64>,
     pub(super) states: [u32; STATES.len()],
     /// Of a program.
@@ -102,11 +100,7 @@ impl Figures {
                 let tenths = i64::try_from(tenths).unwrap_or(i64::MAX);
                 self.fd_tenths = Some(self.fd_tenths.map_or(tenths, |most| most.max(tenths)));
             }
-            let (measured, is_worse) = self.measured.worse(usage.measured);
-            self.measured = measured;
-            if is_worse {
-                self.worst = Some(Worst { id: process.id, owner: process.facts.owner.known().copied() });
-            }
+            self.measured.add(&usage.measured, Worst { id: process.id, owner: process.facts.owner.known().copied() });
         }
         match process.held.as_deref() {
             Some(held) => {

@@ -10,7 +10,7 @@ mod figures;
 
 use std::sync::Arc;
 
-use self::absence::absence;
+use self::absence::{absence, unwatched};
 use self::columns::{Measure, Shown, measure};
 use self::figures::{Figures, counts_of};
 use super::measure::{Context, per_cent_tenths};
@@ -184,7 +184,10 @@ impl UsageSampler {
             made.counts.refused += u64::from(refused);
             made.counts.stuck += u64::from(stuck);
             figures.spent = account.spent;
-            alerts.extend(self.crossings.look(&account.name, figures.measured, figures.worst));
+            // Of one without processes nothing stands any more, though its row lingers.
+            if figures.procs > 0 {
+                alerts.extend(self.crossings.look(&account.name, &figures.measured));
+            }
             figures.account = Some((account.started, account.exited, account.expect));
             let view = Shown { figures, program: Value::Word(Arc::clone(&account.name)), process: None, context: &context };
             let values = self.programs.iter().map(|measure| measure(&view)).collect();
@@ -192,6 +195,15 @@ impl UsageSampler {
         }
         alerts.extend(self.crossings.end());
         made
+    }
+
+    /// Nothing is looked at any more: what stands of limits and of who is missing is over.
+    pub fn unwatch(&mut self, world: &mut World) {
+        let World { accounts, alerts, .. } = world;
+        alerts.extend(self.crossings.unwatch());
+        for place in accounts.by_name() {
+            alerts.extend(accounts.get_mut(place).and_then(unwatched));
+        }
     }
 
     /// The rows of stream `usage_process`: of everyone if the sample is full, else of whoever may have changed.
