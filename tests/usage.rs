@@ -378,6 +378,8 @@ fn what_an_ended_thread_did_stays_with_its_process() {
         worker.does(command);
         until_ticks(&place, 1);
         worker.does("write 1");
+        // Io never causes a row by itself.
+        worker.does("open 1");
         // Of each ended thread a record rounds down up to a KiB, where its end and that of a child fall into one interval.
         let least = pages * PAGE - 2048;
         until("what it wrote", || row_of(&place, worker.pid()).is_some_and(|row| row.number("wchar") >= least));
