@@ -212,68 +212,72 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// As the kernel (6.18, little-endian) answered: a listener on 127.0.0.1, inode 0x0001e240, without its attributes.
-    fn captured_tcp(sequence: u32) -> Vec<u8> {
-        let mut message = vec![88, 0, 0, 0, 20, 0, 2, 0];
-        message.extend(sequence.to_ne_bytes());
-        message.extend([0x39, 0x05, 0, 0]);
-        message.extend([2, 10, 0, 0, 0x1f, 0x90, 0, 0, 127, 0, 0, 1]);
-        message.resize(16 + INET_INODE, 0);
-        message.extend(123_456_u32.to_ne_bytes());
+    /// As Linux 6.18 on x86-64 answered request 7: a listener, one end of a connection to it, and one whose peer had closed.
+    const LISTENER: &str = "7c000000140002000700000044140000020a00008ff100007f00000100000000000000000000000000000000000000000000000000000000000000005b0000000000000000000000000000008000000000000000fecb2900050008000000000008000f00000000000c00150001000000000000000600160052000000";
+    const CONNECTED: &str = "7c00000014000200070000004414000002010000ed628ff17f0000010000000000000000000000007f000001000000000000000000000000000000005c0000000000000000000000000000000000000000000000ffcb2900050008000000000008000f00000000000c00150001000000000000000600160052000000";
+    const CLOSE_WAIT: &str = "7c00000014000200070000004414000002080000ed668ff17f0000010000000000000000000000007f000001000000000000000000000000000000005d000000000000000000000001000000000000000000000001d02900050008000100000008000f00000000000c00150001000000000000000600160052000000";
+    const END: &str = "1400000003000200070000004414000000000000";
+    /// Likewise: one of a pair, a listener, an unconnected datagram socket.
+    const UNIX: [&str; 3] = [
+        "280000001400020007000000441400000101010004d0290065000000000000000500060000000000",
+        "2800000014000200070000004414000001010a0006d0290075000000000000000500060000000000",
+        "280000001400020007000000441400000102070007d0290062000000000000000500060000000000",
+    ];
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    }
+
+    fn done(error: i32) -> Vec<u8> {
+        let mut message = bytes(END);
+        message[16..].copy_from_slice(&error.to_ne_bytes());
         message
     }
 
-    fn done(sequence: u32, error: i32) -> Vec<u8> {
-        let mut message = vec![20, 0, 0, 0, 3, 0, 2, 0];
-        message.extend(sequence.to_ne_bytes());
-        message.extend([0; 4]);
-        message.extend(error.to_ne_bytes());
-        message
+    fn read(bytes: &[u8], kind: Kind) -> (Piece, Vec<(u64, State)>) {
+        let mut found = Vec::new();
+        let piece = parse(bytes, kind, 7, &mut found);
+        assert!(found.iter().all(|socket| socket.kind == kind));
+        (piece, found.into_iter().map(|socket| (socket.inode, socket.state)).collect())
     }
 
     #[test]
     #[cfg(target_endian = "little")]
     fn a_captured_answer() {
-        let mut found = Vec::new();
-        let mut bytes = captured_tcp(7);
-        assert_eq!(parse(&bytes, Kind::Tcp, 7, &mut found), Piece { progress: Progress::More, interrupted: false });
-        assert_eq!(found, [Socket { inode: 123_456, state: State::Listening, kind: Kind::Tcp }]);
-        assert_eq!(parse(&bytes, Kind::Tcp, 8, &mut found).progress, Progress::More);
-        assert_eq!(found.len(), 1, "the answer to another request is not ours");
-        bytes[6] |= 0x10;
-        bytes[17] = 1;
-        bytes.extend(done(7, 0));
-        bytes.extend(captured_tcp(7));
-        found.clear();
-        assert_eq!(parse(&bytes, Kind::Tcp, 7, &mut found), Piece { progress: Progress::Done, interrupted: true });
+        let sockets = [bytes(LISTENER), bytes(CONNECTED), bytes(CLOSE_WAIT)].concat();
+        let want = vec![(2_739_198, State::Listening), (2_739_199, State::Established), (2_740_225, State::Other)];
+        let more = Piece { progress: Progress::More, interrupted: false };
+        let done = Piece { progress: Progress::Done, interrupted: false };
+        assert_eq!(read(&sockets, Kind::Tcp), (more, want.clone()));
         assert_eq!(
-            found,
-            [Socket { inode: 123_456, state: State::Established, kind: Kind::Tcp }],
-            "what follows the end is not read"
+            read(&[sockets.clone(), bytes(END), sockets.clone()].concat(), Kind::Tcp),
+            (done, want.clone()),
+            "nothing follows the end"
         );
-        // What nobody holds.
-        let end = bytes.len();
-        bytes[16 + INET_INODE..88].fill(0);
-        found.clear();
-        assert_eq!(parse(&bytes[..end], Kind::Tcp, 7, &mut found).progress, Progress::Done);
-        assert!(found.is_empty());
+        assert_eq!(parse(&sockets, Kind::Tcp, 8, &mut Vec::new()), more);
+        let mut interrupted = sockets.clone();
+        interrupted[6] |= 0x10;
+        assert_eq!(read(&interrupted, Kind::Tcp), (Piece { interrupted: true, ..more }, want.clone()));
+        let mut other = sockets.clone();
+        other[8] = 6;
+        assert_eq!(read(&other, Kind::Tcp).1, want[1..], "the answer to another request is not ours");
+        let mut nobodys = sockets;
+        nobodys[16 + INET_INODE..][..4].fill(0);
+        assert_eq!(read(&nobodys, Kind::Tcp).1, want[1..]);
     }
 
     #[test]
     #[cfg(target_endian = "little")]
     fn a_captured_unix_answer() {
-        let mut bytes = vec![40, 0, 0, 0, 20, 0, 2, 0, 1, 0, 0, 0, 0x39, 0x05, 0, 0];
-        bytes.extend([1, 1, 1, 0, 0x43, 0x2f, 0, 0, 0x01, 0x10, 0, 0, 0, 0, 0, 0]);
-        bytes.extend([5, 0, 6, 0, 0, 0, 0, 0]);
-        let mut found = Vec::new();
-        assert_eq!(parse(&bytes, Kind::Unix, 1, &mut found).progress, Progress::More);
-        assert_eq!(found, [Socket { inode: 0x2f43, state: State::Established, kind: Kind::Unix }]);
+        let (piece, found) = read(&UNIX.map(bytes).concat(), Kind::Unix);
+        assert_eq!(piece.progress, Progress::More);
+        assert_eq!(found, [(2_740_228, State::Established), (2_740_230, State::Listening), (2_740_231, State::Other)]);
     }
 
     #[test]
     #[cfg(target_endian = "little")]
     fn refusals_are_told_apart() {
-        let answer = |error| parse(&done(1, error), Kind::Udp, 1, &mut Vec::new()).progress;
+        let answer = |error| read(&done(error), Kind::Udp).0.progress;
         let why = |error| match answer(error) {
             Progress::Failed(errno) => DumpError::from(errno),
             other => panic!("{other:?}"),
@@ -315,14 +319,14 @@ mod tests {
         }
 
         #[test]
-        fn a_cut_or_damaged_answer_is_survived(cut in 0_usize..300, at in 0_usize..280, byte in any::<u8>()) {
-            let mut bytes = [captured_tcp(3), captured_tcp(3), captured_tcp(3), done(3, -2)].concat();
+        fn a_cut_or_damaged_answer_is_survived(cut in 0_usize..400, at in 0_usize..390, byte in any::<u8>()) {
+            let mut bytes = [bytes(LISTENER), bytes(CONNECTED), bytes(CLOSE_WAIT), done(-2)].concat();
             if let Some(place) = bytes.get_mut(at) {
                 *place = byte;
             }
             bytes.truncate(cut);
             let mut found = Vec::new();
-            let _ = parse(&bytes, Kind::Tcp, 3, &mut found);
+            let _ = parse(&bytes, Kind::Tcp, 7, &mut found);
             prop_assert!(found.len() <= 3);
         }
     }

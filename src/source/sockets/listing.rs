@@ -1,6 +1,6 @@
 //! `/proc/PID/net/{tcp,tcp6,udp,udp6,unix}`: `proc_pid_net(5)`, the sockets of the network namespace that a process is in.
 //!
-//! Five to ten times as dear as socket diagnostics, but to be had by whoever may not enter the namespace. Unix sockets have no
+//! Several times as dear as socket diagnostics, but to be had by whoever may not enter the namespace. Unix sockets have no
 //! state here that says all: "listens" is a flag (`unix_seq_show` in `net/unix/af_unix.c`).
 
 use rustix::io::{Errno, read as read_some};
@@ -107,10 +107,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const TCP: &[u8] = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode                                                     \n   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12345 1 00000000cc2f7a2c 100 0 0 10 0                     \n   1: 0100007F:1F90 0100007F:C0E8 01 00000000:00000000 00:00000000 00000000  1000        0 12346 1 00000000f0a5d7b1 20 4 30 10 -1                    \n   2: 0100007F:1F90 0100007F:C0EA 08 00000000:00000000 00:00000000 00000000     0        0 12347 1 00000000f0a5d7b1 20 4 30 10 -1                    \n   3: 0100007F:1F90 0100007F:C0EC 06 00000000:00000000 03:00001770 00000000     0        0 0 3 00000000f0a5d7b1                                      \n";
-    const TCP6: &[u8] = b"  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   0: 00000000000000000000000001000000:A5F3 00000000000000000000000001000000:1F91 01 00000000:00000000 00:00000000 00000000     0        0 77 1 0000000000000000 20 4 30 10 -1\n";
-    const UDP: &[u8] = b"   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops             \n  443: 0100007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 501 2 0000000000000000 0         \n 1443: 0100007F:0036 0100007F:0035 01 00000000:00000000 00:00000000 00000000     0        0 502 2 0000000000000000 0         \n";
-    const UNIX: &[u8] = b"Num       RefCount Protocol Flags    Type St Inode Path\n0000000000000000: 00000002 00000000 00010000 0001 01 8101 /run/with space/x\n0000000000000000: 00000003 00000000 00000000 0001 03 8102\n0000000000000000: 00000002 00000000 00000000 0002 01 8103 @abstract\n";
+    // As Linux 6.18 wrote them: the sockets of the captured answers in `diag`, and others.
+    const TCP: &[u8] = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode                                                     \n   0: 0100007F:8FF1 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 2739198 1 000000007c2f288d 100 0 0 10 0                   \n   2: 0100007F:ED62 0100007F:8FF1 01 00000000:00000000 00:00000000 00000000     0        0 2739199 2 000000002d154cca 20 0 0 10 -1                   \n   3: 0100007F:ED66 0100007F:8FF1 08 00000000:00000001 00:00000000 00000000     0        0 2740225 2 00000000e10461f0 20 4 0 10 -1                   \n   4: 0100007F:8FF1 0100007F:ED66 05 00000000:00000000 03:0000176E 00000000     0        0 0 3 00000000319f635b                                      \n";
+    const TCP6: &[u8] = b"  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   2: 00000000000000000000000001000000:9016 00000000000000000000000001000000:9A37 01 00000000:00000000 00:00000000 00000000     0        0 2740235 2 00000000b55ecbdf 20 0 0 10 -1\n";
+    const UDP: &[u8] = b"   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops            \n 1798: 0100007F:C7AD 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 2740236 2 0000000031c01cb1 0       \n 5821: 0100007F:9764 0100007F:C7AD 01 00000000:00000000 00:00000000 00000000     0        0 2740237 2 000000001fe639c9 0       \n";
+    const UNIX: &[u8] = b"Num       RefCount Protocol Flags    Type St Inode Path\n00000000ac042b0f: 00000002 00000000 00000000 0002 01 2740231\n00000000b412d204: 00000003 00000000 00000000 0001 03 2740228\n000000008290c3bc: 00000002 00000000 00010000 0001 01 2740230 @psmon x\n";
 
     fn of(text: &[u8], kind: Kind) -> Vec<(u64, State)> {
         let mut found = Vec::new();
@@ -122,10 +123,10 @@ mod tests {
     #[test]
     fn captured_files() {
         use State::{Established, Listening, Other};
-        assert_eq!(of(TCP, Kind::Tcp), [(12345, Listening), (12346, Established), (12347, Other)]);
-        assert_eq!(of(TCP6, Kind::Tcp6), [(77, Established)]);
-        assert_eq!(of(UDP, Kind::Udp), [(501, Other), (502, Established)]);
-        assert_eq!(of(UNIX, Kind::Unix), [(8101, Listening), (8102, Established), (8103, Other)]);
+        assert_eq!(of(TCP, Kind::Tcp), [(2_739_198, Listening), (2_739_199, Established), (2_740_225, Other)]);
+        assert_eq!(of(TCP6, Kind::Tcp6), [(2_740_235, Established)]);
+        assert_eq!(of(UDP, Kind::Udp), [(2_740_236, Other), (2_740_237, Established)]);
+        assert_eq!(of(UNIX, Kind::Unix), [(2_740_231, Other), (2_740_228, Established), (2_740_230, Listening)]);
         assert_eq!(of(b"", Kind::Tcp), []);
     }
 
@@ -142,8 +143,7 @@ mod tests {
     fn ten_thousand_lines_come_whole_whatever_the_pieces() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("5/net")).unwrap();
-        let mut text = TCP[..150].to_vec();
-        text.push(b'\n');
+        let mut text = TCP[..=TCP.iter().position(|byte| *byte == b'\n').unwrap()].to_vec();
         for inode in 1..=10_000 {
             text.extend(format!("{inode:4}: 0100007F:1F90 0100007F:C0E8 01 00000000:00000000 00:00000000 00000000  1000        0 {inode} 1 00000000f0a5d7b1 20 4 30 10 -1\n").bytes());
         }
@@ -174,7 +174,7 @@ mod tests {
             let mut found = Vec::new();
             let damaged = parse(&text, Kind::Tcp, &mut found);
             prop_assert!(damaged <= 1);
-            prop_assert!(found.iter().any(|socket| socket.inode == 12345) && found.iter().any(|socket| socket.inode == 12347));
+            prop_assert!(found.iter().any(|socket| socket.inode == 2_739_198) && found.iter().any(|socket| socket.inode == 2_740_225));
         }
     }
 }
