@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::beat::{Beat, Cadence};
 use super::cgroups::Reach;
-use super::facts::Wants;
+use super::facts::{Reading, Wants};
 use super::readers::Request;
 use super::samplers::ps::Rows;
 use super::samplers::usage::{self, Selection, UsageSampler};
@@ -232,7 +232,10 @@ impl Metering {
     /// Asks for the descriptors of those who may hold other sockets than they did; answers whether there is anything to wait for.
     pub fn ask_lists(&self, world: &mut World) -> bool {
         let World { sockets, table, readers, .. } = world;
+        /// A list of so many costs some 3 ms: of more than that in one of as many ticks only.
+        const DEAR_FDS: u32 = 1000;
         let generation = sockets.generation();
+        let own_pid = std::process::id();
         let mut requests = Vec::new();
         for pid in &self.now {
             let Some(process) = table.get_mut(*pid) else { continue };
@@ -240,10 +243,17 @@ impl Metering {
             if asked || process.stat.is_zombie() || !usage::is_used(process) {
                 continue;
             }
-            if (self.everyone || of_process::wants_list(process, generation))
+            // Its own sockets are those it has for good, and its descriptors, kept ones of everybody, are many.
+            let own = process.id.pid == own_pid && process.held.is_some();
+            let held = process.held.as_deref().and_then(Reading::known).map_or(0, |held| held.fds);
+            if (self.everyone || (!own && of_process::wants_list(process, sockets)))
                 && let Some(usage) = process.usage.as_deref_mut()
             {
-                usage.listing = of_process::Listing { asked: true, ran: false, generation };
+                if usage.listing.rest > 0 && !self.everyone {
+                    usage.listing.rest -= 1;
+                    continue;
+                }
+                usage.listing = of_process::Listing { asked: true, ran: false, generation, present: 0, rest: held / DEAR_FDS };
                 process.asked |= Wants::SOCKETS;
                 requests.push(Request::Process { pid: process.id.pid, start: Some(process.stat.start), wants: Wants::SOCKETS });
             }

@@ -293,6 +293,13 @@ impl Sockets {
         self.generation
     }
 
+    /// How many of these are sockets of a kind that is counted here, and still there.
+    #[must_use]
+    pub fn present(&self, inodes: &[u64]) -> u32 {
+        let known = |inode: &&u64| self.index.binary_search_by_key(*inode, |entry| entry.inode).is_ok();
+        u32::try_from(inodes.iter().filter(known).count()).unwrap_or(u32::MAX)
+    }
+
     /// How many sockets these are, held by processes in `namespaces` (the set may name one twice). `inodes` must name each once: of a program the
     /// caller unites those of its processes. Those that are of no kind counted here, or younger than the last reading, count for
     /// `sockets` only.

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use super::facts::Reading;
 use super::own_io::OwnIo;
 use super::radar::Measured;
-use super::sockets::Counts;
+use super::sockets::{Counts, Sockets};
 use super::table::Process;
 use crate::source::io::Io;
 use crate::source::procdir::{Proc, read_at_start};
@@ -64,6 +64,10 @@ pub struct Listing {
     pub ran: bool,
     /// What [`Sockets::generation`](super::sockets::Sockets::generation) was then.
     pub generation: u64,
+    /// How many of the sockets in it were those of a namespace's dump.
+    pub present: u32,
+    /// Ticks until it is worth its price again.
+    pub rest: u32,
 }
 
 /// What stream `usage_process` remembers of a row.
@@ -97,17 +101,19 @@ pub fn is_stale(process: &Process) -> bool {
     process.usage.as_deref().is_none_or(|usage| usage.read_ns == 0 || usage.cpu_ns != process.cpu_ns)
 }
 
-/// Whether the list of its descriptors must be read again: it ran, and either their number is another, or sockets were made since
-/// (`generation`) of which it may hold one. Whoever closed a file and was handed an old socket for it is found at the next full sample.
+/// Whether the list of its descriptors must be read again: it ran, and either their number is another, or sockets were made since and
+/// one of those that it held is gone, in whose place it may hold a new one. Whoever closed a file and opened a socket instead, or was
+/// handed one, is found when their number changes, or at the next full sample.
 #[must_use]
-pub fn wants_list(process: &Process, generation: u64) -> bool {
+pub fn wants_list(process: &Process, sockets: &Sockets) -> bool {
     let Some(usage) = process.usage.as_deref() else { return false };
     let listing = usage.listing;
     if !listing.asked {
         return true;
     }
-    let held = process.held.as_deref().and_then(Reading::known).map(|held| u64::from(held.fds));
-    listing.ran && (listing.generation != generation || held != usage.fds.known().copied())
+    let Some(held) = process.held.as_deref().and_then(Reading::known) else { return listing.ran };
+    let is_other = || listing.generation != sockets.generation() && sockets.present(&held.inodes) != listing.present;
+    listing.ran && (Some(u64::from(held.fds)) != usage.fds.known().copied() || is_other())
 }
 
 /// What the kernel does for whoever reads.

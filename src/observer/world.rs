@@ -281,6 +281,9 @@ impl World {
         if held != Reading::Absent || process.held.is_none() {
             process.held = Some(Box::new(held));
         }
+        if let (Some(held), Some(usage)) = (process.held.as_deref().and_then(Reading::known), process.usage.as_deref_mut()) {
+            usage.listing.present = self.sockets.present(&held.inodes);
+        }
         self.listed.push(pid);
     }
 
