@@ -73,6 +73,8 @@ pub struct Metering {
     /// Those of them that this tick is about, ascending, and how many of them were read.
     now: Vec<u32>,
     next: usize,
+    /// When the sockets were asked for last.
+    dumped: Option<Instant>,
     /// Ticks until limits of those that did not run are looked at.
     until_limits: u32,
     /// A member of each network namespace but psmond's own.
@@ -197,8 +199,18 @@ impl Metering {
         finished
     }
 
-    /// Asks what the sockets of all network namespaces are. Once they are known, [`Metering::ask_lists`].
+    /// Asks what the sockets of all network namespaces are, unless that is known well enough: a dump costs the kernel a microsecond a
+    /// socket when its caches are cold. Once they are known, [`Metering::ask_lists`].
     pub fn ask_sockets(&mut self, world: &mut World) {
+        /// At shorter intervals sockets may be so old, but for those of whoever has other descriptors than before.
+        const YOUNG: Duration = Duration::from_millis(2500);
+        if self.everyone || self.dumped.is_none_or(|at| at.elapsed() >= YOUNG) {
+            self.dump_sockets(world);
+        }
+    }
+
+    fn dump_sockets(&mut self, world: &mut World) {
+        self.dumped = Some(Instant::now());
         let World { sockets, table, readers, .. } = world;
         let own = sockets.own().map(|own| (own, std::process::id()));
         let netns = |process: &Process| process.held.as_deref()?.known().map(|held| held.netns);
@@ -218,14 +230,14 @@ impl Metering {
         readers.ask(requests);
     }
 
-    /// Asks for those of namespaces that were met since.
+    /// Asks for them again where a list named sockets that were made since, or a namespace that nobody met before.
     pub fn ask_sockets_met(&mut self, world: &mut World) {
         let met = |pid: &u32| {
-            let held = world.table.get(*pid).and_then(|process| process.held.as_deref()?.known().map(|held| held.netns));
-            held.is_some_and(|netns| !world.sockets.knows(netns))
+            let held = world.table.get(*pid).and_then(|process| process.held.as_deref()?.known());
+            held.is_some_and(|held| !world.sockets.knows(held.netns) || (world.sockets.present(&held.inodes) as usize) < held.inodes.len())
         };
         if world.listed.iter().any(met) {
-            self.ask_sockets(world);
+            self.dump_sockets(world);
         }
     }
 
