@@ -73,8 +73,11 @@ pub struct Metering {
     /// Those of them that this tick is about, ascending, and how many of them were read.
     now: Vec<u32>,
     next: usize,
-    /// When the sockets were asked for last.
+    /// When the sockets were asked for last, and whether at this tick.
     dumped: Option<Instant>,
+    dumped_now: bool,
+    /// Who ran, and may hold sockets that only the next dump will name.
+    waiting: Vec<u32>,
     /// Ticks until limits of those that did not run are looked at.
     until_limits: u32,
     /// A member of each network namespace but psmond's own.
@@ -151,7 +154,8 @@ impl Metering {
 
     /// Begins to read those who ran, or everyone.
     pub fn start(&mut self, world: &mut World, everyone: bool) {
-        (self.next, self.everyone) = (0, everyone);
+        (self.next, self.everyone, self.dumped_now) = (0, everyone, false);
+        self.touched.add(&std::mem::take(&mut self.waiting));
         self.now = self.touched.take();
         if everyone {
             self.now = world.table.iter().map(|process| process.id.pid).collect();
@@ -210,7 +214,7 @@ impl Metering {
     }
 
     fn dump_sockets(&mut self, world: &mut World) {
-        self.dumped = Some(Instant::now());
+        (self.dumped, self.dumped_now) = (Some(Instant::now()), true);
         let World { sockets, table, readers, .. } = world;
         let own = sockets.own().map(|own| (own, std::process::id()));
         let netns = |process: &Process| process.held.as_deref()?.known().map(|held| held.netns);
@@ -242,7 +246,7 @@ impl Metering {
     }
 
     /// Asks for the descriptors of those who may hold other sockets than they did; answers whether there is anything to wait for.
-    pub fn ask_lists(&self, world: &mut World) -> bool {
+    pub fn ask_lists(&mut self, world: &mut World) -> bool {
         let World { sockets, table, readers, .. } = world;
         /// A list of so many costs some 3 ms: of more than that in one of as many ticks only.
         const DEAR_FDS: u32 = 1000;
@@ -258,9 +262,15 @@ impl Metering {
             // Its own sockets are those it has for good, and its descriptors, kept ones of everybody, are many.
             let own = process.id.pid == own_pid && process.held.is_some();
             let held = process.held.as_deref().and_then(Reading::known).map_or(0, |held| held.fds);
-            if (self.everyone || (!own && of_process::wants_list(process, sockets)))
-                && let Some(usage) = process.usage.as_deref_mut()
-            {
+            let wants = self.everyone || (!own && of_process::wants_list(process, sockets));
+            let Some(usage) = process.usage.as_deref_mut() else { continue };
+            if !wants {
+                // A dump of this tick says that it holds what it held; an older one says nothing.
+                if usage.listing.ran && !self.dumped_now {
+                    self.waiting.push(*pid);
+                }
+                usage.listing.ran &= !self.dumped_now;
+            } else {
                 if usage.listing.rest > 0 && !self.everyone {
                     usage.listing.rest -= 1;
                     continue;
