@@ -469,18 +469,9 @@ impl Place {
 }
 
 impl Account {
-    const fn new(name: Arc<[u8]>) -> Self {
-        Self {
-            name,
-            spent: Spent { cpu_ns: 0, min_flt: 0, maj_flt: 0, nvcsw: 0, nivcsw: 0, io: Io::NONE },
-            started: 0,
-            exited: 0,
-            members: 0,
-            expect: None,
-            emptied: 0,
-            shown: Standing { visible: false, cpu_ns: 0, activity: (0, 0), absent: false, running: true, refused: false, stuck: false },
-            changed: true,
-        }
+    fn new(name: Arc<[u8]>) -> Self {
+        let shown = Standing { running: true, ..Standing::default() };
+        Self { name, spent: Spent::default(), started: 0, exited: 0, members: 0, expect: None, emptied: 0, shown, changed: true }
     }
 }
 

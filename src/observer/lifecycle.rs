@@ -39,7 +39,7 @@ use crate::record::identity::Identity;
 use crate::source::ReadError;
 use crate::source::connector::{Event, Task, What};
 use crate::source::procdir::read_at_start;
-use crate::source::stat::{self, PF_KTHREAD};
+use crate::source::stat::{self, PF_KTHREAD, STAT_BYTES};
 use crate::source::taskstats::Record;
 
 /// How long what was read at an execution is kept for the rows that wait for it, at least.
@@ -488,9 +488,9 @@ fn classify(world: &mut World, pid: u32) {
 
 /// Whether no task of a process is left but one that waits to be reaped.
 fn is_gone(world: &World, pid: u32) -> bool {
-    let mut buffer = [0; 2048];
-    let read = match world.table.get(pid).and_then(|process| process.kept.as_ref()) {
-        Some(kept) => read_at_start(kept, &mut buffer),
+    let mut buffer = [0; STAT_BYTES];
+    let read = match world.table.get(pid) {
+        Some(process) => process.read_stat(&world.proc, &mut buffer),
         None => world.proc.open_stat(pid).and_then(|fd| read_at_start(&fd, &mut buffer)),
     };
     match read {

@@ -108,9 +108,7 @@ impl Metering {
         world.watch_limits(true);
         world.accounts.set(orders.most, &orders.expected);
         match &mut self.sampler {
-            Some(sampler) => {
-                sampler.select(orders.selection.clone());
-            }
+            Some(sampler) => sampler.select(orders.selection.clone()),
             None => {
                 self.sampler = Some(UsageSampler::new(orders.selection.clone()));
                 self.taskstats = Taskstats::open().ok();
@@ -180,7 +178,7 @@ impl Metering {
         let World { table, proc, .. } = world;
         let proc = Arc::clone(proc);
         let before = table.spare();
-        let (mut spare, mut closed, mut finished) = (before, 0, true);
+        let (mut spare, mut finished) = (before, true);
         for (count, pid) in self.now.iter().enumerate().skip(self.next) {
             if count % 64 == 63 && count > self.next && Instant::now() >= until {
                 self.next = count;
@@ -194,12 +192,9 @@ impl Metering {
                 let ran = of_process::is_stale(process);
                 let kernel = of_process::Kernel { taskstats: self.taskstats.as_ref(), tells_fds: self.tells_fds };
                 of_process::read(&proc, kernel, process, if ran { &mut spare } else { &mut none });
-                closed += none;
             }
         }
-        // More may have been closed than opened: a file of the kind that is not wanted any more, of a process that vanished then.
-        table.kept_more(before.saturating_sub(spare));
-        table.kept_fewer(closed + spare.saturating_sub(before));
+        table.kept_more(before - spare);
         finished
     }
 

@@ -10,6 +10,7 @@
 //! * [`lifecycle`]: from events to the table, and to [`obituary`]; [`life`]: what a process is remembered by for that.
 //! * [`records`]: exit records whose event is still to come; [`argvs`]: what was read at executions.
 //! * [`recorder`]: the streams that hear, from the threads to what is flushed.
+//! * [`kept`]: files of a process that are kept open.
 //! * [`names`]: names of users and groups.
 //! * [`programs`]: rules, compiled, and which program a process counts for.
 //! * [`schedule`]: when a tick is due; [`beat`]: the ticks of one stream, and which of them are full.
@@ -38,6 +39,7 @@ pub mod drain;
 mod event_loop;
 pub mod facts;
 pub mod footprint;
+pub mod kept;
 pub mod life;
 pub mod lifecycle;
 pub mod metering;

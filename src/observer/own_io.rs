@@ -8,11 +8,12 @@
 
 use std::os::fd::OwnedFd;
 
+use super::kept;
 use super::table::Process;
 use crate::source::ReadError;
 use crate::source::io::{self, Io};
-use crate::source::procdir::{Proc, read_at_start};
-use crate::source::stat;
+use crate::source::procdir::Proc;
+use crate::source::stat::{self, STAT_BYTES};
 
 /// Longest `io` there is: seven lines of a name and 20 digits.
 const IO_BYTES: usize = 512;
@@ -72,28 +73,14 @@ impl OwnIo {
 
     fn whole(&mut self, proc: &Proc, process: &Process, spare: &mut usize) -> Result<Io, ReadError> {
         let mut buffer = [0; IO_BYTES];
-        let length = match &self.kept {
-            Some(kept) => read_at_start(kept, &mut buffer)?,
-            None => {
-                let fd = proc.open_io(process.id.pid)?;
-                let length = read_at_start(&fd, &mut buffer)?;
-                if *spare > 0 {
-                    *spare -= 1;
-                    self.kept = Some(fd);
-                }
-                length
-            }
-        };
+        let length = kept::read(&mut self.kept, spare, &mut buffer, || proc.open_io(process.id.pid))?;
         io::parse(&buffer[..length]).ok_or(ReadError::Vanished)
     }
 }
 
 fn faults_of_children(proc: &Proc, process: &Process) -> Result<u64, ReadError> {
-    let mut buffer = [0; 2048];
-    let length = match &process.kept {
-        Some(kept) => read_at_start(kept, &mut buffer)?,
-        None => read_at_start(proc.open_stat(process.id.pid)?, &mut buffer)?,
-    };
+    let mut buffer = [0; STAT_BYTES];
+    let length = process.read_stat(proc, &mut buffer)?;
     stat::parse(&buffer[..length]).map(|(stat, _)| stat.cmin_flt).ok_or(ReadError::Vanished)
 }
 

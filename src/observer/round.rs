@@ -11,13 +11,13 @@
 //! ([`World::absorb`](super::world::World::absorb)) or were given enough time, a sampler makes its rows of what was touched.
 
 use std::num::NonZeroU64;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 
 use super::facts::{Reading, Wants};
+use super::kept;
 use super::life::Sources;
 use super::radar::{Counting, Radar};
 use super::readers::Request;
@@ -25,7 +25,7 @@ use super::table::Process;
 use super::world::World;
 use crate::source::host;
 use crate::source::procdir::{Proc, read_at_start};
-use crate::source::stat::{self, Stat};
+use crate::source::stat::{self, STAT_BYTES, Stat};
 use crate::source::{ReadError, clock, statm};
 
 /// A command line is read again after so long, if its process ran: setproctitle raises no event.
@@ -34,8 +34,6 @@ const CMD_AGE_NS: u64 = 60_000_000_000;
 const OWNER_AGE_NS: u64 = 9_000_000_000;
 /// An end may be on its way for so long: whoever is missed for longer ended unheard.
 const ON_ITS_WAY_NS: u64 = 1_500_000_000;
-/// Longest `stat` there is: 52 numbers of 20 digits and a name.
-const STAT_BYTES: usize = 2048;
 
 /// What rounds found besides whose row may have changed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -475,11 +473,7 @@ impl Round {
     /// Reads the counters of a process again, and asks for what they show to be stale. False if it is gone.
     fn reread(&mut self, proc: &Proc, process: &mut Process, ran: bool, details: Wants, swap: bool) -> bool {
         let mut buffer = [0; STAT_BYTES];
-        let read = match &process.kept {
-            Some(kept) => read_at_start(kept.as_fd(), &mut buffer),
-            None => proc.open_stat(process.id.pid).and_then(|fd| read_at_start(&fd, &mut buffer)),
-        };
-        let length = match read {
+        let length = match process.read_stat(proc, &mut buffer) {
             Ok(length) => length,
             Err(ReadError::Vanished) => return false,
             Err(_) => {
@@ -595,17 +589,8 @@ fn reread_memory(proc: &Proc, process: &mut Process, spare: &mut usize) {
         return;
     }
     let mut buffer = [0; 256];
-    let read = match &process.kept_statm {
-        Some(kept) => read_at_start(kept.as_fd(), &mut buffer),
-        None => proc.open_statm(process.id.pid).and_then(|fd| {
-            let read = read_at_start(&fd, &mut buffer);
-            if *spare > 0 {
-                *spare -= 1;
-                process.kept_statm = Some(fd);
-            }
-            read
-        }),
-    };
+    let pid = process.id.pid;
+    let read = kept::read(&mut process.kept_statm, spare, &mut buffer, || proc.open_statm(pid));
     let exact = read.ok().and_then(|length| statm::resident_pages(&buffer[..length]));
     process.rss_pages = exact.unwrap_or(process.stat.rss_pages);
 }

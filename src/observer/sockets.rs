@@ -126,8 +126,6 @@ pub struct Sockets {
     calls: u64,
     /// What of the budget was not used, so that a namespace that costs more than a tick's budget has its turn too.
     credit: Duration,
-    /// Lines of `/proc/PID/net` that could not be understood.
-    pub damaged: u64,
     /// Counts the readings in which there was a socket that had not been there before.
     generation: u64,
     /// Some socket came, went or is in another state since somebody took this.
@@ -155,7 +153,6 @@ impl Sockets {
             turns: 0,
             calls: 0,
             credit: Duration::ZERO,
-            damaged: 0,
             generation: 0,
             changed: true,
             oldest: Duration::MAX,
@@ -249,7 +246,6 @@ impl Sockets {
                 if namespace.way == Way::Enter {
                     namespace.way = sockets.way;
                 }
-                self.damaged += sockets.damaged;
                 self.fresh.push((namespace.number, sockets.found));
             }
             // Another member is asked, next time.
@@ -333,13 +329,13 @@ impl Sockets {
     }
 
     /// When the sockets of a namespace were read last; `None` where they never were, or are refused.
-    #[must_use]
+    #[cfg(test)]
     pub fn read_at(&self, netns: u64) -> Option<Instant> {
         self.namespaces.get(&netns)?.read_at
     }
 
     /// How many network namespaces are in use, and of how many the sockets are known.
-    #[must_use]
+    #[cfg(test)]
     pub fn namespaces(&self) -> (usize, usize) {
         (self.namespaces.len(), self.namespaces.values().filter(|namespace| namespace.read_at.is_some()).count())
     }

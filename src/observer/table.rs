@@ -15,8 +15,9 @@ use super::shown::Shown;
 use super::sockets::Held;
 use super::usage::Usage;
 use crate::record::identity::Identity;
+use crate::source::ReadError;
 use crate::source::procdir::{Proc, read_at_start};
-use crate::source::stat::{self, Stat};
+use crate::source::stat::{self, STAT_BYTES, Stat};
 
 /// One live process.
 ///
@@ -179,13 +180,23 @@ impl Process {
     /// Whether what has its pid now is it: answers of the kernel under its pid were its own.
     #[must_use]
     pub fn is_still_there(&self, proc: &Proc) -> bool {
-        let mut buffer = [0; 2048];
+        // A kept one answers for nobody else, and a few bytes of it say so.
+        if let Some(kept) = &self.kept {
+            return read_at_start(kept, &mut [0; 8]).is_ok();
+        }
+        let mut buffer = [0; STAT_BYTES];
+        let read = self.read_stat(proc, &mut buffer);
+        read.is_ok_and(|length| stat::parse(&buffer[..length]).is_some_and(|(stat, _)| self.started_at(stat.start)))
+    }
+
+    /// Reads its `stat`: the kept one, or that of whoever has its pid.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    pub fn read_stat(&self, proc: &Proc, buffer: &mut [u8]) -> Result<usize, ReadError> {
         match &self.kept {
-            Some(kept) => read_at_start(kept, &mut buffer[..8]).is_ok(),
-            None => {
-                let read = proc.open_stat(self.id.pid).and_then(|fd| read_at_start(&fd, &mut buffer));
-                read.is_ok_and(|length| stat::parse(&buffer[..length]).is_some_and(|(stat, _)| self.started_at(stat.start)))
-            }
+            Some(kept) => read_at_start(kept, buffer),
+            None => read_at_start(proc.open_stat(self.id.pid)?, buffer),
         }
     }
 

@@ -4,12 +4,13 @@
 use std::os::fd::OwnedFd;
 
 use super::facts::Reading;
+use super::kept;
 use super::own_io::OwnIo;
 use super::radar::Measured;
 use super::sockets::{Counts, Sockets};
 use super::table::Process;
 use crate::source::io::Io;
-use crate::source::procdir::{Proc, read_at_start};
+use crate::source::procdir::Proc;
 use crate::source::status::{self, Brief};
 use crate::source::taskstats::Taskstats;
 use crate::source::{ReadError, clock};
@@ -138,7 +139,7 @@ pub fn read(proc: &Proc, kernel: Kernel<'_>, process: &mut Process, spare: &mut 
         let mut buffer = [0; STATUS_BYTES];
         let answer = usage.own_io.read(proc, process, spare);
         update(&mut usage.io, answer);
-        let read = read_kept(&mut usage.kept_status, spare, &mut buffer, || proc.open_status(pid));
+        let read = kept::read(&mut usage.kept_status, spare, &mut buffer, || proc.open_status(pid));
         let brief = read.and_then(|length| status::brief(&buffer[..length]).ok_or(ReadError::Vanished));
         usage.brief = brief.ok();
         update(&mut usage.switches, switches(brief, taskstats, process));
@@ -175,24 +176,6 @@ fn update<T>(place: &mut Reading<T>, answer: Result<T, ReadError>) {
     if !(place.known().is_some() && matches!(answer, Err(ReadError::Vanished))) {
         *place = Reading::from_read(answer);
     }
-}
-
-fn read_kept(
-    kept: &mut Option<OwnedFd>,
-    spare: &mut usize,
-    buffer: &mut [u8],
-    open: impl FnOnce() -> Result<OwnedFd, ReadError>,
-) -> Result<usize, ReadError> {
-    if let Some(kept) = kept {
-        return read_at_start(kept, buffer);
-    }
-    let fd = open()?;
-    let length = read_at_start(&fd, buffer)?;
-    if *spare > 0 {
-        *spare -= 1;
-        *kept = Some(fd);
-    }
-    Ok(length)
 }
 
 #[cfg(test)]

@@ -22,9 +22,6 @@ pub struct Io {
 }
 
 impl Io {
-    /// Nothing read and nothing written.
-    pub const NONE: Self = Self { rchar: 0, wchar: 0, syscr: 0, syscw: 0, read_bytes: 0, write_bytes: 0, cancelled_write_bytes: 0 };
-
     /// The larger of both, counter by counter: none of them ever goes back.
     #[must_use]
     pub fn largest(self, other: Self) -> Self {

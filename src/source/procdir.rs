@@ -112,22 +112,6 @@ impl Proc {
         Ok(self.open_of(pid, b"/io")?)
     }
 
-    /// Opens the `io` of the first task of a process alone, `/proc/PID/task/PID/io`, which can be kept likewise.
-    ///
-    /// # Errors
-    /// As [`ReadError`] says.
-    pub fn open_task_io(&self, pid: u32) -> Result<OwnedFd, ReadError> {
-        let mut name = itoa::Buffer::new();
-        let name = name.format(pid).as_bytes();
-        let mut path = [0_u8; 40];
-        let mut end = 0;
-        for part in [name, b"/task/", name, b"/io"] {
-            path[end..end + part.len()].copy_from_slice(part);
-            end += part.len();
-        }
-        Ok(open_at(&self.root, &path[..end])?)
-    }
-
     /// Opens `/proc/PID/status`, which can be kept likewise.
     ///
     /// # Errors

@@ -83,6 +83,9 @@ impl Stat {
     }
 }
 
+/// Longest there is: 52 numbers of 20 digits and a name.
+pub const STAT_BYTES: usize = 2048;
+
 /// Parses the line; the name is between the first `(` and the last `)`, as it may hold both, spaces and newlines.
 ///
 /// Answers `None` for what is not such a line. Fields that an older kernel does not have are 0.

@@ -19,7 +19,7 @@ use crate::source::{cgroup, clock};
 pub type Measure = fn(&View<'_>) -> Value;
 
 /// The states of proc_pid_stat(5).
-const STATES: [u8; 9] = *b"RSDZTtIXx";
+pub(super) const STATES: [u8; 9] = *b"RSDZTtIXx";
 
 /// What measuring needs besides the process: the same for all of a round.
 #[derive(Debug)]

@@ -94,51 +94,23 @@ const LIMIT: Column = standard(
 );
 const LIMIT_PCT: Column = standard("limit_pct", &[], Percent(1), 9, By(1.0), "How much of that limit is used.");
 
-/// Of programs, in the order of the journal.
-pub(super) const COLUMNS: &[Column] = &[
-    TIME,
-    PROGRAM,
-    PROCS,
-    UP,
-    CPU_PCT,
-    CPU_S,
-    RSS,
-    VSZ,
-    PSS,
-    PSS_AGE,
-    RCHAR,
-    WCHAR,
-    SYSCR,
-    SYSCW,
-    READ_BYTES,
-    WRITE_BYTES,
-    CANCELLED,
-    FDS,
-    FD_LIMIT_PCT,
-    THREADS,
-    TCP,
-    TCP6,
-    UDP,
-    UDP6,
-    UNIX,
-    TCP_LISTEN,
-    TCP6_LISTEN,
-    SOCKETS,
-    STARTED,
-    EXITED,
-    MIN_FLT,
-    MAJ_FLT,
-    NVCSW,
-    NIVCSW,
-    OLDEST,
-    STATES,
-    LIMIT,
-    LIMIT_PCT,
-];
+/// What both streams have, behind the key of the one and of the other; in the order of the journal.
+macro_rules! behind {
+    ($($key:expr),*) => {
+        &[
+            TIME, $($key,)*
+            PROGRAM, PROCS, UP, CPU_PCT, CPU_S, RSS, VSZ, PSS, PSS_AGE, RCHAR, WCHAR, SYSCR, SYSCW, READ_BYTES, WRITE_BYTES,
+            CANCELLED, FDS, FD_LIMIT_PCT, THREADS, TCP, TCP6, UDP, UDP6, UNIX, TCP_LISTEN, TCP6_LISTEN, SOCKETS, STARTED,
+            EXITED, MIN_FLT, MAJ_FLT, NVCSW, NIVCSW, OLDEST, STATES, LIMIT, LIMIT_PCT,
+        ]
+    };
+}
+
+/// Of programs, whose name is the key.
+pub(super) const COLUMNS: &[Column] = behind!();
 
 /// Of processes: the same behind their identity.
-pub(super) const OF_PROCESSES: &[Column] = &[
-    TIME,
+pub(super) const OF_PROCESSES: &[Column] = behind!(
     standard("pid", &["tgid"], Count, 7, Any, "Id of the process (its thread group)."),
     standard(
         "start",
@@ -148,42 +120,5 @@ pub(super) const OF_PROCESSES: &[Column] = &[
         Any,
         "Start of the process in clock ticks since boot: with the pid its identity (/proc/PID/stat field 22).",
     ),
-    standard("user", &["euser", "uname"], Word, 8, Any, "Effective user; the number where it has no name."),
-    PROGRAM,
-    PROCS,
-    UP,
-    CPU_PCT,
-    CPU_S,
-    RSS,
-    VSZ,
-    PSS,
-    PSS_AGE,
-    RCHAR,
-    WCHAR,
-    SYSCR,
-    SYSCW,
-    READ_BYTES,
-    WRITE_BYTES,
-    CANCELLED,
-    FDS,
-    FD_LIMIT_PCT,
-    THREADS,
-    TCP,
-    TCP6,
-    UDP,
-    UDP6,
-    UNIX,
-    TCP_LISTEN,
-    TCP6_LISTEN,
-    SOCKETS,
-    STARTED,
-    EXITED,
-    MIN_FLT,
-    MAJ_FLT,
-    NVCSW,
-    NIVCSW,
-    OLDEST,
-    STATES,
-    LIMIT,
-    LIMIT_PCT,
-];
+    standard("user", &["euser", "uname"], Word, 8, Any, "Effective user; the number where it has no name.")
+);

@@ -4,12 +4,11 @@
 use crate::observer::accounts::Spent;
 use crate::observer::facts::Reading;
 use crate::observer::radar::{LimitKind, Nearest, Together, Worst};
+use crate::observer::samplers::measure::STATES;
 use crate::observer::sockets::{self, Sockets};
 use crate::observer::table::Process;
 use crate::record::value::Value;
 
-/// The states of proc_pid_stat(5), those that do not wait for anything first.
-const STATES: [u8; 9] = *b"RSDZTtIXx";
 /// The place of Z among them.
 const ZOMBIE: usize = 3;
 
