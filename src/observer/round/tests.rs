@@ -1,12 +1,13 @@
 //! Rounds over this machine's own /proc.
 
 use super::*;
-use crate::observer::facts::Got;
+use crate::observer::facts::{Got, Reading};
 use crate::observer::readers::Readers;
 use crate::observer::world::ticks_to_ns;
 use crate::record::cmd::Cmd;
-use crate::record::scrub::Args;
-use crate::record::scrub::Scrubber;
+use crate::record::scrub::{Args, Scrubber};
+use crate::source::procdir::Proc;
+use crate::source::{ReadError, stat};
 use std::path::Path;
 use std::process::Command;
 

@@ -5,22 +5,20 @@
 //! observer is told that the value could not be had in time; should the thread ever come back, it finds
 //! that it was given up and ends. Nobody is asked a second time while a thread still waits for him.
 
+mod process;
+
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::cgroups::{Found, Group};
-use super::facts::{Counters, Details, Got, NAMESPACES, Reading, Wants};
-use super::life::Base;
-use super::sockets::Held;
+use super::facts::{Got, Wants};
 use crate::source::cgroup_limits::{Hierarchies, Seen};
 use crate::source::namespace::Visit;
-use crate::source::procdir::{Proc, ProcessDir, read_at_start};
-use crate::source::smaps::{self, Taken};
+use crate::source::procdir::Proc;
 use crate::source::sockets::{self, Sockets, Way};
-use crate::source::{ReadError, cgroup, cmdline, fds, io, limits, signed, stat, statm, status, users};
+use crate::source::{ReadError, users};
 
 /// How long one read may take.
 pub const DEADLINE: Duration = Duration::from_secs(1);
@@ -429,7 +427,9 @@ fn next(state: &mut State) -> Option<Request> {
 
 fn answer(proc: &Proc, request: Request, visit: &mut Visit) -> Answer {
     match request {
-        Request::Process { pid, start, wants } => Answer::Process { pid, start, wants, got: Some(Box::new(read(proc, pid, start, wants))) },
+        Request::Process { pid, start, wants } => {
+            Answer::Process { pid, start, wants, got: Some(Box::new(process::read(proc, pid, start, wants))) }
+        }
         Request::User(uid) => Answer::User(uid, users::user_name(uid)),
         Request::Group(gid) => Answer::Group(gid, users::group_name(gid)),
         Request::Sockets { netns, pid, way } => Answer::Sockets { netns, pid, got: Some(sockets::read(proc, netns, pid, way, visit)) },
@@ -446,298 +446,5 @@ fn read_cgroups((hierarchies, groups): (Arc<Hierarchies>, Vec<Group>)) -> Answer
     Answer::Cgroups(groups.into_iter().map(read).collect())
 }
 
-/// Reads what is wanted of one process, all of it through one directory descriptor, so that it is of one process.
-fn read(proc: &Proc, pid: u32, start: Option<u64>, wants: Wants) -> Got {
-    if wants == Wants::MEMORY {
-        // The only file: whoever asked knows by its own means whose it was.
-        return Got { memory: Some(smaps::take(proc, pid)), ..Got::default() };
-    }
-    let dir = match proc.process(pid) {
-        Ok(dir) => dir,
-        Err(error) => return all_failed(wants, error),
-    };
-    let stat = (start.is_some() || wants.has(Wants::STAT)).then(|| read_stat(&dir));
-    if let (Some(start), Some(Ok((now, _)))) = (start, &stat)
-        && now.start != start
-    {
-        return all_failed(wants, ReadError::Vanished);
-    }
-    let want = |one: Wants| wants.has(one);
-    let mut details = Details::default();
-    if want(Wants::STATUS) {
-        details.status = Reading::from_read(dir.read("status").map(|text| Box::new(status::parse(&text))));
-    }
-    if want(Wants::IO) {
-        details.io = Reading::from_read(dir.read("io").and_then(|text| io::parse(&text).ok_or(ReadError::Vanished)));
-    }
-    if want(Wants::OOM) {
-        let value = |name| dir.read(name).and_then(|text| signed(text.trim_ascii()).ok_or(ReadError::Vanished));
-        details.oom_score = Reading::from_read(value("oom_score"));
-        details.oom_score_adj = Reading::from_read(value("oom_score_adj"));
-    }
-    if want(Wants::WCHAN) {
-        details.wchan = word(dir.read("wchan"));
-    }
-    if want(Wants::LABEL) {
-        details.label = word(dir.read("attr/current"));
-    }
-    if want(Wants::FDS) {
-        details.fds = Reading::from_read(dir.fd_count());
-    }
-    if want(Wants::NAMESPACES) {
-        for (place, name) in details.namespaces.iter_mut().zip(NAMESPACES) {
-            *place = Reading::from_read(dir.link(&format!("ns/{name}")).map(|link| inode(&link)));
-        }
-    }
-    let cgroup = want(Wants::CGROUP).then(|| dir.read("cgroup"));
-    let memory = want(Wants::MEMORY).then(|| Taken { memory: smaps::read(&dir), cpu: Duration::ZERO, took: Duration::ZERO });
-    // Whoever has no memory is a kernel thread, a zombie or gone: that only his stat tells, and with it the name.
-    let has_none = memory.is_some_and(|taken| taken.memory == Err(ReadError::Vanished));
-    Got {
-        memory,
-        comm: (want(Wants::COMM) && !has_none).then(|| comm(&dir)),
-        base: want(Wants::BASE).then(|| base(&dir)).flatten(),
-        stat: stat.filter(|_| wants.has(Wants::STAT)),
-        cmd: want(Wants::CMD).then(|| dir.open("cmdline").and_then(|fd: OwnedFd| cmdline::read(&fd))),
-        exe: want(Wants::EXE).then(|| dir.link("exe")),
-        cgroup: cgroup.as_ref().map(|text| {
-            text.as_ref().map_err(|error| *error).and_then(|text| cgroup::parse(text).map(<[u8]>::to_vec).ok_or(ReadError::Vanished))
-        }),
-        cgroup_text: cgroup.and_then(Result::ok),
-        limits: want(Wants::LIMITS).then(|| dir.read("limits").and_then(|text| limits::parse(&text).ok_or(ReadError::Vanished))),
-        maps: want(Wants::MAPS).then(|| dir.open("maps").and_then(|fd| limits::mappings(&fd))),
-        owner: want(Wants::OWNER).then(|| dir.owner()),
-        held: want(Wants::SOCKETS).then(|| Ok(Held::new(dir.network_namespace()?, fds::list(&dir)?))),
-        details,
-    }
-}
-
-/// The name in one read: it has 15 bytes at most, those of kernel workers 63 (`include/linux/sched.h`, `fs/proc/array.c`).
-fn comm(dir: &ProcessDir) -> Result<Vec<u8>, ReadError> {
-    let mut buffer = [0; 128];
-    let length = read_at_start(&dir.open("comm")?, &mut buffer)?;
-    let name = &buffer[..length];
-    Ok(name.strip_suffix(b"\n").unwrap_or(name).to_vec())
-}
-
-fn read_stat(dir: &ProcessDir) -> Result<Counters, ReadError> {
-    let line = dir.read("stat")?;
-    let (mut stat, comm) = stat::parse(&line).ok_or(ReadError::Vanished)?;
-    stat.rss_pages = dir.read("statm").ok().and_then(|text| statm::resident_pages(&text)).unwrap_or(stat.rss_pages);
-    Ok((stat, comm.into()))
-}
-
-/// What the ended tasks of a process had used: its own counters less those of its living tasks. What cannot be read, and what
-/// changed meanwhile, counts for nothing.
-fn base(dir: &ProcessDir) -> Option<Base> {
-    let counters = |prefix: &str| {
-        let stat = stat::parse(&dir.read(&format!("{prefix}stat")).ok()?)?.0;
-        let io = dir.read(&format!("{prefix}io")).ok().and_then(|text| io::parse(&text)).unwrap_or_default();
-        Some((stat, io))
-    };
-    // First the whole, then its parts: what they do meanwhile is then left out, and not counted as done by ended ones.
-    let (whole, io) = counters("")?;
-    let tasks = dir.tasks().ok()?;
-    let (mut user, mut system, mut min_flt, mut maj_flt, mut living) = (0_u64, 0_u64, 0_u64, 0_u64, io::Io::default());
-    for task in tasks {
-        let Some((stat, io)) = counters(&format!("task/{task}/")) else { continue };
-        user += stat.utime;
-        system += stat.stime;
-        min_flt += stat.min_flt;
-        maj_flt += stat.maj_flt;
-        living = living.plus(io);
-    }
-    let us_per_tick = 1_000_000 / rustix::param::clock_ticks_per_second().max(1);
-    let io = ended_io(&whole, io, living);
-    Some(Base {
-        user_us: whole.utime.saturating_sub(user).saturating_mul(us_per_tick),
-        system_us: whole.stime.saturating_sub(system).saturating_mul(us_per_tick),
-        min_flt: whole.min_flt.saturating_sub(min_flt),
-        maj_flt: whole.maj_flt.saturating_sub(maj_flt),
-        rchar: io.rchar,
-        wchar: io.wchar,
-        syscr: io.syscr,
-        syscw: io.syscw,
-        read_bytes: io.read_bytes,
-        write_bytes: io.write_bytes,
-        cancelled_write_bytes: io.cancelled_write_bytes,
-    })
-}
-
-/// The io of a process's ended tasks: that of the whole less that of its living tasks. The whole has that of children it waited
-/// for too (`wait_task_zombie`, `kernel/exit.c`), and nobody can tell the two apart: then it counts for nothing.
-fn ended_io(whole: &stat::Stat, io: io::Io, living: io::Io) -> io::Io {
-    if whole.cmin_flt == 0 { io.less(living) } else { io::Io::default() }
-}
-
-/// A file of one word: `0` and nothing mean none, whatever follows a NUL or newline is cut.
-fn word(text: Result<Vec<u8>, ReadError>) -> Reading<Box<[u8]>> {
-    match text {
-        Ok(text) => match text.split(|byte| matches!(byte, 0 | b'\n')).next() {
-            None | Some(b"" | b"0") => Reading::Absent,
-            Some(word) => Reading::Known(word.into()),
-        },
-        // The file is there only where the kernel has the feature.
-        Err(ReadError::Failed(_)) => Reading::Absent,
-        Err(error) => Reading::from_read(Err(error)),
-    }
-}
-
-/// `net:[4026531840]` is 4026531840.
-fn inode(link: &[u8]) -> Box<[u8]> {
-    link.iter().copied().filter(u8::is_ascii_digit).collect()
-}
-
-fn all_failed(wants: Wants, error: ReadError) -> Got {
-    Got {
-        stat: wants.has(Wants::STAT).then_some(Err(error)),
-        cmd: wants.has(Wants::CMD).then_some(Err(error)),
-        exe: wants.has(Wants::EXE).then_some(Err(error)),
-        cgroup: wants.has(Wants::CGROUP).then_some(Err(error)),
-        owner: wants.has(Wants::OWNER).then_some(Err(error)),
-        comm: wants.has(Wants::COMM).then_some(Err(error)),
-        memory: wants.has(Wants::MEMORY).then_some(Taken { memory: Err(error), cpu: Duration::ZERO, took: Duration::ZERO }),
-        cgroup_text: None,
-        limits: wants.has(Wants::LIMITS).then_some(Err(error)),
-        maps: wants.has(Wants::MAPS).then_some(Err(error)),
-        base: None,
-        held: wants.has(Wants::SOCKETS).then_some(Err(error)),
-        details: Details::default(),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
-    use std::path::Path;
-    use std::sync::mpsc;
-
-    fn pool(root: &Path) -> (Readers, mpsc::Receiver<()>) {
-        let (ready, told) = mpsc::channel();
-        let proc = Arc::new(Proc::open(root).unwrap());
-        (
-            Readers::start(
-                proc,
-                Box::new(move || {
-                    let _ = ready.send(());
-                }),
-            ),
-            told,
-        )
-    }
-
-    fn ask(pid: u32, start: Option<u64>) -> Request {
-        Request::Process { pid, start, wants: Wants::FIRST }
-    }
-
-    /// A process whose command line never answers: a FIFO that nobody writes to.
-    fn stuck_process(root: &Path, pid: u32) {
-        let dir = root.join(pid.to_string());
-        std::fs::create_dir_all(&dir).unwrap();
-        mknodat(CWD, dir.join("cmdline"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    }
-
-    #[test]
-    fn io_of_children_is_not_that_of_ended_tasks() {
-        // A shell that waited for a child that wrote a MiB, and waits now.
-        let script = "head -c 1048576 /dev/zero >/dev/null; echo; read x";
-        let piped = std::process::Stdio::piped;
-        let mut shell = std::process::Command::new("sh").args(["-c", script]).stdin(piped()).stdout(piped()).spawn().unwrap();
-        std::io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut [0]).unwrap();
-        let dir = Proc::open(Path::new("/proc")).unwrap().process(shell.id()).unwrap();
-        let whole = io::parse(&dir.read("io").unwrap()).unwrap();
-        let base = base(&dir).unwrap();
-        drop(shell.stdin.take());
-        shell.wait().unwrap();
-        assert!(whole.wchar >= 1 << 20, "the kernel counts it as the shell's: {whole:?}");
-        assert_eq!((base.rchar, base.wchar, base.syscr, base.syscw, base.read_bytes), (0, 0, 0, 0, 0));
-        // Whoever waited for nobody had it from its own tasks.
-        let (all, living) = (io::Io { wchar: 9, syscw: 3, ..io::Io::default() }, io::Io { wchar: 4, syscw: 5, ..io::Io::default() });
-        assert_eq!(ended_io(&stat::Stat::default(), all, living), io::Io { wchar: 5, ..io::Io::default() });
-        assert_eq!(ended_io(&stat::Stat { cmin_flt: 1, ..stat::Stat::default() }, all, living), io::Io::default());
-    }
-
-    #[test]
-    fn ourselves_are_read() {
-        let (readers, told) = pool(Path::new("/proc"));
-        readers.ask([ask(std::process::id(), None), Request::User(0)]);
-        told.recv_timeout(Duration::from_secs(10)).unwrap();
-        assert!(!readers.outstanding() && readers.has_answers() && !readers.is_settled(), "answered, and not taken");
-        let mut facts = None;
-        for answer in readers.take() {
-            match answer {
-                Answer::Process { got: Some(got), .. } => facts = Some(got),
-                Answer::User(0, name) => assert_eq!(name.as_deref(), Some(&b"root"[..])),
-                other => panic!("{other:?}"),
-            }
-        }
-        let facts = facts.unwrap();
-        assert!(facts.cmd.unwrap().unwrap().args().next().is_some());
-        assert!(facts.exe.unwrap().unwrap().starts_with(b"/"));
-        assert!(readers.is_settled());
-    }
-
-    #[test]
-    fn another_process_with_the_pid_is_not_taken_for_it() {
-        let (readers, told) = pool(Path::new("/proc"));
-        readers.ask([ask(std::process::id(), Some(1))]);
-        told.recv_timeout(Duration::from_secs(10)).unwrap();
-        match readers.take().pop().unwrap() {
-            Answer::Process { got: Some(got), .. } => assert_eq!(got.cmd, Some(Err(ReadError::Vanished))),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn targets_that_never_answer_cost_their_threads_and_nobody_else() {
-        let root = tempfile::tempdir().unwrap();
-        for pid in 1..=6 {
-            stuck_process(root.path(), pid);
-        }
-        std::fs::create_dir(root.path().join("100")).unwrap();
-        std::fs::write(root.path().join("100/cmdline"), "fine\0").unwrap();
-        let (readers, _told) = pool(root.path());
-
-        // One stuck target: its thread is replaced, and the next request is answered.
-        readers.ask([ask(1, None)]);
-        wait_until(|| readers.deadline().is_some());
-        assert_eq!(readers.expire(Instant::now()), 0, "it still has time");
-        assert_eq!(readers.expire(Instant::now() + DEADLINE), 1);
-        assert!(matches!(readers.take().as_slice(), [Answer::Process { pid: 1, got: None, .. }]));
-        readers.ask([ask(100, None)]);
-        wait_until(|| !readers.outstanding());
-        assert!(matches!(readers.take().as_slice(), [Answer::Process { pid: 100, got: Some(_), .. }]));
-
-        // It is not asked again while a thread waits for it.
-        readers.ask([ask(1, None)]);
-        assert!(matches!(readers.take().as_slice(), [Answer::Process { pid: 1, got: None, .. }]));
-
-        // With every thread given up, all that is left is late at once, and nothing hangs.
-        readers.ask((2..=6).map(|pid| ask(pid, None)).chain([ask(100, None)]));
-        let mut late = 0;
-        while readers.outstanding() {
-            wait_until(|| readers.deadline().is_some() || !readers.outstanding());
-            readers.expire(Instant::now() + DEADLINE);
-            late += readers.take().iter().filter(|answer| matches!(answer, Answer::Process { got: None, .. })).count();
-        }
-        assert_eq!(late, 6);
-
-        // A target that answers after all sets its thread free.
-        let _ = std::fs::write(root.path().join("1/cmdline"), "late\0");
-        wait_until(|| readers.shared.lock().slots.iter().any(|slot| !slot.given_up));
-
-        // With a thread at work again, whoever asks is answered again.
-        readers.ask([ask(100, None)]);
-        wait_until(|| !readers.outstanding());
-        assert!(matches!(readers.take().as_slice(), [Answer::Process { pid: 100, got: Some(_), .. }]));
-    }
-
-    fn wait_until(fact: impl Fn() -> bool) {
-        let limit = Instant::now() + Duration::from_secs(20);
-        while !fact() {
-            assert!(Instant::now() < limit, "the fact did not come true in 20 s");
-            thread::yield_now();
-        }
-    }
-}
+mod tests;
