@@ -435,7 +435,9 @@ mod tests {
                 return;
             }
         };
-        let mut child = std::process::Command::new("true").spawn().unwrap();
+        // It sleeps for a moment: of whoever runs from its birth to its end without leaving the CPU, and without a tick, the kernel
+        // has counted nothing yet when it makes the record (`update_curr` in `kernel/sched/fair.c`).
+        let mut child = std::process::Command::new("sleep").arg("0.01").spawn().unwrap();
         let pid = child.id();
         child.wait().unwrap();
         // A record is sent before its process can be waited for.
@@ -446,8 +448,8 @@ mod tests {
             }
         });
         let record = found.unwrap();
-        assert_eq!((record.name(), record.is_process, record.exit_code), (&b"true"[..], false, 0));
-        assert!(record.cpu_ns > 0 && record.peak_rss > 0 && record.is_last() != Some(false));
+        assert_eq!((record.name(), record.is_process, record.exit_code), (&b"sleep"[..], false, 0));
+        assert!(record.cpu_ns > 0 && record.peak_rss > 0 && record.is_last() != Some(false), "{record:?}");
     }
 
     proptest! {
