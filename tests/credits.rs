@@ -339,7 +339,7 @@ fn each_second_belongs_to_one_day() {
             last.unix_ns -= 1;
             last.date().to_string() == day
         };
-        let last = all.iter().filter(of_day).next_back().unwrap();
+        let last = all.iter().rfind(of_day).unwrap();
         assert!((last.number("day_cpu_s") - sum).abs() <= all.len() as i64, "{day}: {sum} and {last:?}");
         // Two CPUs or more, less what was spent, on a day of 25 hours and one of 24.
         let hours = if day == "2026-10-25" { 25 } else { 24 };
