@@ -17,6 +17,7 @@
 //! * [`footprint`]: what is remembered of a process's memory, and whether to read it again; [`pass`]: the readings of a tick, spread
 //!   over a window; [`weighing`]: stream `pss`, from its ticks to its samples.
 //! * [`radar`]: how near processes are to their limits; [`cgroups`]: those of their control groups; [`crossings`]: who comes near.
+//! * [`credits`]: who spent how much CPU time, and whose budget of it runs out.
 //! * [`touched`]: whose row may have changed since a stream's sample before.
 //! * [`usage`]: what is remembered of what a process uses, and how it is read; [`own_io`]: its io without its children's; [`accounts`]: what programs used, the dead included;
 //!   [`metering`]: streams `usage` and `usage_process`, from a tick to its samples.
@@ -34,6 +35,7 @@ pub mod argvs;
 pub mod beat;
 pub mod capture;
 pub mod cgroups;
+pub mod credits;
 pub mod crossings;
 pub mod drain;
 mod event_loop;

@@ -4,6 +4,7 @@
 //! from here. A new column is one entry in its stream's list and the code that measures it.
 
 mod alerts;
+mod budgets;
 mod events;
 mod exits;
 mod ps;
@@ -31,6 +32,8 @@ pub enum Kind {
     Seconds(u8),
     /// Per cent with so many digits; 100 is one core.
     Percent(u8),
+    /// CPU credits with so many digits; one is 60 CPU-seconds.
+    Credits(u8),
     /// A word of bytes.
     Word,
     /// A command line; the last column, free text.
@@ -44,7 +47,7 @@ impl Kind {
     #[must_use]
     pub const fn digits(self) -> Option<u8> {
         match self {
-            Self::Seconds(digits) | Self::Percent(digits) => Some(digits),
+            Self::Seconds(digits) | Self::Percent(digits) | Self::Credits(digits) => Some(digits),
             _ => None,
         }
     }
@@ -52,7 +55,7 @@ impl Kind {
     /// Numbers are set flush right, all else flush left.
     #[must_use]
     pub const fn is_number(self) -> bool {
-        matches!(self, Self::Count | Self::Bytes | Self::Ticks | Self::Seconds(_) | Self::Percent(_))
+        matches!(self, Self::Count | Self::Bytes | Self::Ticks | Self::Seconds(_) | Self::Percent(_) | Self::Credits(_))
     }
 
     /// Free text follows exactly one space and runs to the end of the line.
@@ -71,6 +74,7 @@ impl Kind {
             Self::Ticks => "ticks since boot",
             Self::Seconds(_) => "seconds",
             Self::Percent(_) => "per cent",
+            Self::Credits(_) => "credits",
             Self::Word | Self::Cmd | Self::Text => "text",
         }
     }
@@ -152,6 +156,7 @@ pub const fn columns(stream: Stream) -> &'static [Column] {
         Stream::Pss => pss::COLUMNS,
         Stream::Usage => usage::COLUMNS,
         Stream::UsageProcess => usage::OF_PROCESSES,
+        Stream::Budgets => budgets::COLUMNS,
         Stream::Events => events::COLUMNS,
         Stream::Exits => exits::COLUMNS,
         Stream::Alerts => alerts::COLUMNS,
@@ -431,6 +436,11 @@ mod tests {
              min_flt maj_flt nvcsw nivcsw oldest_s states limit limit_pct";
         assert_eq!(Columns::standard(Stream::Usage).names(), format!("time {usage}"));
         assert_eq!(Columns::standard(Stream::UsageProcess).names(), format!("time pid start user {usage}"));
+    }
+
+    #[test]
+    fn the_columns_of_budgets_are_those_of_the_contract() {
+        assert_eq!(Columns::standard(Stream::Budgets).names(), "time name balance earned spent exhausted_at");
     }
 
     #[test]
