@@ -14,6 +14,8 @@ use crate::record::moment::Moment;
 const CREDIT_NS: f64 = 60e9;
 /// An hour, nanoseconds.
 const HOUR_NS: f64 = 3600e9;
+/// Credits that are none: what a sum of decimals may leave over, 6 ns.
+const SPECK: f64 = 1e-10;
 /// By how many points of the cap a balance must be above a level again before that is over: what sways about a level is told once.
 const SWAY: f64 = 5.0;
 
@@ -90,6 +92,12 @@ impl Balance {
         self.crossed = 0;
     }
 
+    /// So much is left, as if it had been earned or spent.
+    #[cfg(test)]
+    pub(super) fn set(&mut self, credits: f64) {
+        self.credits = credits;
+    }
+
     /// Other settings for what is left.
     pub(super) fn change(&mut self, budget: &Budget) {
         let lowest = self.crossed.checked_sub(1).and_then(|at| self.levels.get(at)).copied();
@@ -121,7 +129,7 @@ impl Balance {
             None
         } else if self.credits > 0.0 {
             self.since = None;
-            (falls > 0.0).then(|| later(due, self.credits / falls * ns)).flatten()
+            (falls > 0.0 && interval_ns > 0).then(|| later(due, self.credits / falls * ns)).flatten()
         } else {
             let lasted = if falls > 0.0 { before / falls * ns } else { 0.0 };
             self.since = self.since.or_else(|| later(due, lasted - ns));
@@ -158,12 +166,12 @@ impl Balance {
 
     /// At a level or below it. At 100 % is what is not full.
     fn is_at(&self, level: f64) -> bool {
-        self.credits <= self.cap * (level / 100.0) && self.credits < self.cap
+        self.credits <= self.cap * level / 100.0 && self.credits < self.cap
     }
 
     /// So far above a level that it is over; a full one is above all.
     fn is_above(&self, level: f64) -> bool {
-        self.credits >= self.cap * ((level + SWAY).min(100.0) / 100.0)
+        self.credits >= self.cap || self.credits >= self.cap * (level + SWAY) / 100.0
     }
 
     //--- What is said
@@ -188,11 +196,11 @@ impl Balance {
         let (level, mut text) = if self.credits > 0.0 {
             let after = exhausted_at.map_or_else(|| ": so it lasts".to_owned(), |at| format!(": so it is exhausted at {at}"));
             let rate = rate.map_or_else(String::new, |rate| format!(" {rate}{after}."));
-            (Level::Warn, format!("{} has {} left.{rate}", self.title(), self.left()))
+            (Level::Warn, format!("{} has {}.{rate}", self.title(), self.left()))
         } else {
             let since = exhausted_at.map_or_else(String::new, |at| format!(" since {at}"));
             let rate = rate.map_or_else(String::new, |rate| format!(" {rate}."));
-            (Level::Crit, format!("{} is exhausted{since}: it has {} left.{rate}", self.title(), self.left()))
+            (Level::Crit, format!("{} is exhausted{since}: it has {}.{rate}", self.title(), self.left()))
         };
         let _ = write!(
             text,
@@ -206,7 +214,7 @@ impl Balance {
         let text = if self.levels.is_empty() {
             format!("{} has {} credits: it is not watched any more. {UNIT}", self.title(), credits(self.credits))
         } else {
-            format!("{} is above its levels: it has {} left. {UNIT}", self.title(), self.left())
+            format!("{} is above its levels: it has {}. {UNIT}", self.title(), self.left())
         };
         self.alert(Level::Ok, text)
     }
@@ -221,7 +229,7 @@ impl Balance {
     }
 
     fn left(&self) -> String {
-        format!("{} of {} credits, {:.1} %,", credits(self.credits), credits(self.cap), self.credits / self.cap * 100.0)
+        format!("{} of {} credits left, {:.1} %", credits(self.credits), credits(self.cap), self.credits / self.cap * 100.0)
     }
 }
 
@@ -249,7 +257,7 @@ fn levels(budget: &Budget) -> Box<[f64]> {
 }
 
 fn within(credits: f64, cap: f64) -> f64 {
-    credits.min(cap).max(0.0)
+    if credits < SPECK { 0.0 } else { credits.min(cap).max(0.0) }
 }
 
 /// So many nanoseconds later; `None` beyond what a moment can hold, some 200 years.
@@ -269,7 +277,7 @@ fn thousandths(credits: f64) -> u64 {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "float casts saturate")]
-pub(super) const fn whole(number: f64) -> i64 {
+pub(super) fn whole(number: f64) -> i64 {
     number.round() as i64
 }
 

@@ -173,3 +173,7 @@ impl Groups {
 #[cfg(test)]
 #[path = "budgets_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "budgets_model_tests.rs"]
+mod model_tests;
