@@ -17,9 +17,11 @@ const MS: i64 = 1000;
 
 /// Credits each second; `more` are keys of `[credits]`, `rest` what follows.
 fn place(more: &str, rest: &str) -> Place {
-    Place::new(&format!(
-        "[pss]\nenabled = false\n[usage]\nenabled = false\n[credits]\ninterval = \"1s\"\n{more}\n{rest}\nps:"
-    ))
+    Place::new(&config(more, rest))
+}
+
+fn config(more: &str, rest: &str) -> String {
+    format!("[pss]\nenabled = false\n[usage]\nenabled = false\n[credits]\ninterval = \"1s\"\n{more}\n{rest}\nps:")
 }
 
 fn segment(place: &Place, stream: &str) -> Segment {
@@ -399,4 +401,66 @@ fn a_clock_that_is_set_back_over_midnight_goes_on_with_the_day_before() {
         let most = all.iter().filter(|row| row.time.date().to_string() == day).map(|row| row.number("day_cpu_s")).max().unwrap();
         assert!((most - sum).abs() <= all.len() as i64, "{day}: {sum} in rows, {most} of the day");
     }
+}
+
+#[test]
+fn a_budget_is_spent_told_of_and_survives_a_restart_and_a_reload() {
+    if !is_root("a_budget_is_spent_told_of_and_survives_a_restart_and_a_reload") {
+        return;
+    }
+    // 0.01 credits are 0.6 s.
+    let budgets = |more: &str| {
+        format!(
+            "[[budget]]\nname = \"small\"\nprogram = \"spender-budget\"\nearn = 0\ncap = 0.01\n\
+             [[budget]]\nname = \"whole\"\ncgroup = \"*\"\nearn = 3600\ncap = 100\nstart = 50\n{more}"
+        )
+    };
+    let place = place("", &budgets(""));
+    let recorder = place.start();
+    until("the first tick", || ticks(&place) > 0);
+    let last = |name: &str| {
+        let rows: Vec<NamedRow> = place.all("budgets").iter().flat_map(Segment::rows).collect();
+        rows.into_iter().rfind(|row| row.word("name") == name.as_bytes())
+    };
+    let balance = |name: &str| last(name).map(|row| row.number("balance"));
+    // The digits of the columns.
+    let credit = 1_000_000;
+    until(&format!("both; stderr: {}", place.stderr()), || balance("small").is_some() && balance("whole").is_some());
+    assert_eq!(balance("small"), Some(credit / 100), "it begins with its cap");
+    let mut one = spender(&place, "spender-budget");
+    one.does("burn 350");
+    let near = |what: &str, balance: Option<i64>, cpu_us: i64| {
+        let spent = credit / 100 - balance.unwrap();
+        assert!((spent - cpu_us / 60).abs() <= 10 * MS / 60 + 2, "{what}: {spent} micro-credits, {cpu_us} us are true");
+    };
+    settle(&place);
+    near("after the first", balance("small"), told(&one.does("spent")));
+    assert!(balance("whole").unwrap() > 50 * credit, "it earns a credit a second, more than two CPUs can spend");
+    let alerts = || -> Vec<(Vec<u8>, String)> {
+        let rows = place.all("alerts").iter().flat_map(Segment::rows).collect::<Vec<_>>();
+        let of = |row: &NamedRow| (row.word("level"), String::from_utf8_lossy(&row.word("text")).into_owned());
+        rows.iter().filter(|row| row.word("kind") == b"budget").map(of).collect()
+    };
+    until("half of it is gone", || alerts().iter().any(|(level, text)| level == b"warn" && text.contains("small")));
+    assert_eq!(alerts().len(), 1, "{:?}", alerts());
+    let exhausted = |name: &str| last(name).unwrap().get("exhausted_at").clone();
+    assert_eq!(recorder.stop(), 0);
+    let recorder = place.start();
+    settle(&place);
+    near("after a restart", balance("small"), told(&one.does("spent")));
+    // A larger cap fills nobody's balance.
+    let new = budgets("[[budget]]\nname = \"new\"\nuser = \"root\"\nearn = 1\ncap = 5\nstart = 2\n").replace("cap = 0.01", "cap = 0.02");
+    std::fs::write(place.config(), place.text(&config("", &new))).unwrap();
+    recorder.hup();
+    until("the new one", || balance("new").is_some());
+    settle(&place);
+    near("after a reload", balance("small"), told(&one.does("spent")));
+    until("nothing is left", || {
+        one.does("burn 100");
+        balance("small") == Some(0)
+    });
+    assert!(matches!(exhausted("small"), Value::Word(_)), "since when");
+    until("it is said", || alerts().iter().any(|(level, text)| level == b"crit" && text.contains("small")));
+    assert_eq!(recorder.stop(), 0);
+    place.assert_whole();
 }
