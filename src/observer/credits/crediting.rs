@@ -18,7 +18,7 @@ use super::accounts::key_of;
 use super::closure::Closure;
 use crate::config::Budget;
 use crate::record::alive::Alive;
-use crate::record::carried::{Carried, Counted, Spent};
+use crate::record::carried::{Carried, Counted, OfBoot, Spent};
 use crate::record::moment::Moment;
 use crate::record::sample::{Counts, Row};
 use crate::record::schema::Columns;
@@ -99,31 +99,30 @@ impl Crediting {
         }
     }
 
-    /// The table was filled. What everyone used so far is nobody's, but for what a recorder before this one, in this boot, said.
+    /// The table was filled. What everyone used so far is nobody's, but for what a recorder before this one said
+    /// of those that are `alive` since, in this boot; what it said of the day and of budgets holds in any.
     pub fn begin(&mut self, world: &mut World, alive: &[Alive], carried: Option<Box<Carried>>) {
         if !self.is_on {
             return;
         }
         let counted = |alive: &Alive| Some((alive.id.pid, (alive.id.start, alive.counted?)));
         let counted: FxHashMap<u32, (u64, Counted)> = alive.iter().filter_map(counted).collect();
-        let said_ns = carried.as_ref().map(|carried| carried.boot_ns);
+        let of_boot = carried.as_ref().and_then(|carried| carried.boot.as_ref());
+        let said_ns = of_boot.map(|boot| boot.now_ns);
         world.credits.begin(world.table.iter_mut_from(0), world.machine.hz, &counted, said_ns);
-        self.since_ns = world.this_round_ns;
-        match carried {
-            Some(carried) => {
-                self.since_ns = carried.tick_ns;
-                world.credits.budgets.restore(carried.balances);
-                if let Ok(date) = carried.day.parse::<Date>() {
-                    let key = |spent: &Spent| {
-                        let whose = spent.program.as_ref().map_or(Whose::Kernel, |name| Whose::Program(name.as_bytes().into()));
-                        (whose, spent.uid)
-                    };
-                    let spent = carried.spent.iter().map(|spent| (key(spent), spent.cpu_ns));
-                    world.credits.restore_day(date, carried.unattributed_ns, spent);
-                }
-                self.closure.begin(Some(carried.clocks));
+        // The first interval begins where the last one of that recorder ended.
+        self.since_ns = of_boot.map_or(world.this_round_ns, |boot| boot.tick_ns);
+        self.closure.begin(of_boot.map(|boot| boot.clocks.clone()));
+        if let Some(carried) = carried {
+            world.credits.budgets.restore(carried.balances);
+            if let Ok(date) = carried.day.parse::<Date>() {
+                let key = |spent: &Spent| {
+                    let whose = spent.program.as_ref().map_or(Whose::Kernel, |name| Whose::Program(name.as_bytes().into()));
+                    (whose, spent.uid)
+                };
+                let spent = carried.spent.iter().map(|spent| (key(spent), spent.cpu_ns));
+                world.credits.restore_day(date, carried.unattributed_ns, spent);
             }
-            None => self.closure.begin(None),
         }
         self.ticked_ns = self.since_ns;
     }
@@ -263,12 +262,14 @@ impl Crediting {
             cpu_ns: account.day_ns,
         });
         Some(Box::new(Carried {
-            boot_ns: clock::boottime_ns(),
-            tick_ns: self.ticked_ns,
+            boot: Some(OfBoot {
+                now_ns: clock::boottime_ns(),
+                tick_ns: self.ticked_ns,
+                clocks: self.closure.before().cloned().unwrap_or_default(),
+            }),
             day: credits.days.today().map(|date| date.to_string()).unwrap_or_default(),
             unattributed_ns: credits.days.unattributed_ns,
             spent: spent.collect(),
-            clocks: self.closure.before().cloned().unwrap_or_default(),
             balances: credits.budgets.balances().map(|(name, credits)| (name.to_owned(), credits)).collect(),
         }))
     }
