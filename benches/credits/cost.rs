@@ -1,0 +1,132 @@
+//! What `credits` costs beside `ps`, `events` and `exits`: the same without and with it, in turns.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use jiff::Timestamp;
+
+use crate::herd::{Herd, Kind as Member};
+use crate::journal::{Line, Logs};
+use crate::psmond::Way;
+use crate::table::{Table, Target};
+use crate::worker::{Kind, Worker};
+use crate::{Bench, CREDITS, median, pause, say};
+
+/// What goes on beside it, `events` and `exits` at their defaults.
+const BESIDE: &str = "[ps]\nenabled = true\ninterval = \"1s\"\n";
+
+/// So long after a full second psmond has written its sample, and so has not begun the next.
+const BETWEEN: Duration = Duration::from_millis(700);
+
+/// One in so many of the herd runs each second, as on a machine that has something to do.
+const RUNNING: usize = 20;
+
+/// Microseconds without and with `credits`, measured in pairs.
+#[derive(Debug, Default)]
+struct Pairs {
+    without: Vec<f64>,
+    with: Vec<f64>,
+}
+
+impl Pairs {
+    fn rows(self, table: &mut Table, what: &str, note: &str) {
+        let differences: Vec<f64> = self.with.iter().zip(&self.without).map(|(with, without)| with - without).collect();
+        let each: Vec<String> = differences.iter().map(|us| format!("{us:.2}")).collect();
+        table.add(format!("cost: us of CPU per {what} without credits"), median(self.without)).note(note);
+        table.add(format!("cost: us of CPU per {what} with credits"), median(self.with));
+        table
+            .add(format!("cost: us of CPU per {what}, the difference"), median(differences))
+            .target(Target::AtMost(1.0))
+            .note(format!("of the pairs: {}", each.join(", ")));
+    }
+}
+
+impl Bench {
+    pub(crate) fn cost(&self, table: &mut Table) -> Result<()> {
+        say(&format!("cost: a herd of {}", self.herd));
+        let running = self.herd / RUNNING;
+        let (mut idle, mut ticking) = (Herd::new(Member::Idle)?, Herd::new(Member::Ticking { ms: 900 })?);
+        idle.resize(self.herd - running)?;
+        ticking.resize(running)?;
+        idle.settle();
+        ticking.settle();
+        let mut ticks = Pairs::default();
+        for round in 1..=self.rounds {
+            say(&format!("cost: per process and sample, round {round} of {}", self.rounds));
+            ticks.without.push(self.per_process_and_sample(BESIDE)?);
+            ticks.with.push(self.per_process_and_sample(&format!("{BESIDE}{CREDITS}"))?);
+        }
+        idle.check_intact()?;
+        ticking.check_intact()?;
+        drop((idle, ticking));
+        ticks.rows(
+            table,
+            "process and sample",
+            &format!("{} idle, {running} that ran since the last sample", self.herd - running),
+        );
+
+        let mut lives = Pairs::default();
+        for round in 1..=self.rounds {
+            say(&format!("cost: per life, round {round} of {}", self.rounds));
+            lives.without.push(self.per_life(BESIDE)?);
+            lives.with.push(self.per_life(&format!("{BESIDE}{CREDITS}"))?);
+        }
+        lives.rows(table, "life", "two workers fork children that end, as fast as the machine can");
+        Ok(())
+    }
+
+    fn per_process_and_sample(&self, streams: &str) -> Result<f64> {
+        let mut psmond = self.psmond(streams, Way::Plain)?;
+        // Its first samples, and what of them it looks at again.
+        pause(Duration::from_secs(2))?;
+        after_the_second(BETWEEN)?;
+        let (from, before) = (Timestamp::now(), psmond.meter.of(&psmond.child)?);
+        pause(Duration::from_secs(self.seconds).saturating_sub(Duration::from_millis(500)))?;
+        after_the_second(BETWEEN)?;
+        let (to, cpu) = (Timestamp::now(), psmond.meter.of(&psmond.child)?.saturating_sub(before));
+        psmond.check_alive()?;
+        let seen = samples(&psmond.stop()?, from, to)?;
+        ensure!(seen > 0, "no sample between {from} and {to}");
+        Ok(cpu.as_secs_f64() * 1e6 / seen as f64)
+    }
+
+    fn per_life(&self, streams: &str) -> Result<f64> {
+        let mut psmond = self.psmond(streams, Way::Plain)?;
+        let kind = Kind::Fork(Duration::from_secs(self.seconds) / 2);
+        let start = |number| Worker::start(&kind, number, self.work.path(), None, std::process::Stdio::null());
+        let workers = [start(0)?, start(1)?];
+        let mut children = 0;
+        for worker in workers {
+            children += worker.finish(kind.limit())?.children;
+        }
+        let cpu = psmond.settle()?;
+        psmond.stop()?;
+        ensure!(children > 0, "no children");
+        Ok(cpu.as_secs_f64() * 1e6 / children as f64)
+    }
+}
+
+/// Processes that the samples of `ps` in this window saw, added up.
+fn samples(logs: &Logs, from: Timestamp, to: Timestamp) -> Result<u64> {
+    let (mut seen, mut broken) = (0, 0);
+    logs.lines("ps", |line| {
+        let Line::Tick(fields) = line else { return };
+        let mut words = fields.split_whitespace();
+        let time = words.next().and_then(|word| word.parse::<Timestamp>().ok());
+        let count = words.find_map(|word| word.strip_prefix("seen=")).and_then(|count| count.parse::<u64>().ok());
+        match time.zip(count) {
+            Some((time, count)) if from < time && time <= to => seen += count,
+            Some(_) => {}
+            None => broken += 1,
+        }
+    })?;
+    ensure!(broken == 0, "{broken} #ticks of stream ps without time or seen=");
+    Ok(seen)
+}
+
+/// Waits until so long after a full second.
+fn after_the_second(offset: Duration) -> Result<()> {
+    let now = Timestamp::now().as_nanosecond().rem_euclid(1_000_000_000);
+    let wanted = i128::try_from(offset.as_nanos())?;
+    pause(Duration::from_nanos(u64::try_from((wanted - now).rem_euclid(1_000_000_000))?))
+}
