@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use anyhow::Result;
 
+use crate::accounts::Accountant;
 use crate::clock::{Clock, Readings};
 use crate::family::{name, program};
 use crate::journal::Logs;
@@ -57,10 +58,11 @@ impl Bench {
             let group = Meter::named(tag)?;
             let before = group.at_rest()?;
             let worker = Worker::start_as(&program, &kind, number, self.work.path(), group.group(), Stdio::null())?;
-            running.push((name(&program), how, kind, group, before, worker));
+            // The worker first: its group can go only when it has.
+            running.push((name(&program), how, kind, worker, group, before));
         }
         let mut truths = Vec::new();
-        for (program, how, kind, group, before, worker) in running {
+        for (program, how, kind, worker, group, before) in running {
             let report = worker.finish(kind.limit())?;
             let children: u64 = report.each.iter().map(|(_, ns)| ns).sum();
             let counted = group.group().is_some().then(|| group.at_rest()).transpose()?;
@@ -106,8 +108,30 @@ impl Bench {
         closure(table, credits, &watched.clock);
         let lives = Lives::read(&watched.logs)?;
         table.add("burners: rows of credits_process", lives.rows as f64).note(format!("of {} burners and what else ended", self.burners()));
-        table.add("burners: rows of credits_process that stood there before", lives.twice.len() as f64).target(NONE);
+        table.add("burners: rows of credits_process that stood there before", lives.twice.len() as f64).target(NONE).note(lives.examples());
+        say("burners: a plain listener of taskstats");
+        match self.told_by_taskstats() {
+            Ok(percent) => {
+                table.add("burners:   told to a plain listener of taskstats, %", percent).note("what can be known, in a storm of its own")
+            }
+            Err(error) => table.add("burners:   told to a plain listener of taskstats, %", None).note(format!("{error:#}")),
+        };
         Ok(())
+    }
+
+    /// Of the burners of half a storm, without their workers.
+    fn told_by_taskstats(&self) -> Result<Option<f64>> {
+        let count = self.burners() / 4;
+        let accountant = Accountant::start()?;
+        let start = |number| Worker::start(&Kind::Burn(count), number, self.work.path(), None, Stdio::null());
+        let workers = [start(0)?, start(1)?];
+        let mut each = Vec::new();
+        for worker in workers {
+            each.extend(worker.finish(Kind::Burn(count).limit())?.each);
+        }
+        let accounts = accountant.stop()?;
+        let told: u64 = each.iter().filter_map(|(pid, _)| accounts.get(pid)).sum();
+        Ok(per_cent(told as f64, each.iter().map(|(_, ns)| ns).sum::<u64>() as f64))
     }
 
     pub(crate) fn blind(&self, table: &mut Table) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 
 use crate::herd::{Herd, Kind as Member};
@@ -75,19 +75,23 @@ impl Bench {
         Ok(())
     }
 
+    /// Of the middle one of the samples: what others on this machine start and end costs psmond too, and not each second alike.
     fn per_process_and_sample(&self, streams: &str) -> Result<f64> {
         let mut psmond = self.psmond(streams, Way::Plain)?;
         // Its first samples, and what of them it looks at again.
         pause(Duration::from_secs(2))?;
         after_the_second(BETWEEN)?;
-        let (from, before) = (Timestamp::now(), psmond.meter.of(&psmond.child)?);
-        pause(Duration::from_secs(self.seconds).saturating_sub(Duration::from_millis(500)))?;
-        after_the_second(BETWEEN)?;
-        let (to, cpu) = (Timestamp::now(), psmond.meter.of(&psmond.child)?.saturating_sub(before));
+        let from = Timestamp::now();
+        let (mut before, mut samples) = (psmond.meter.of(&psmond.child)?, Vec::new());
+        for _ in 0..self.seconds {
+            after_the_second(BETWEEN)?;
+            let now = psmond.meter.of(&psmond.child)?;
+            samples.push(now.saturating_sub(before).as_secs_f64() * 1e6);
+            before = now;
+        }
         psmond.check_alive()?;
-        let seen = samples(&psmond.stop()?, from, to)?;
-        ensure!(seen > 0, "no sample between {from} and {to}");
-        Ok(cpu.as_secs_f64() * 1e6 / seen as f64)
+        let seen = median(seen(&psmond.stop()?, from)?).context("no sample of stream ps")?;
+        Ok(median(samples).context("no sample")? / seen)
     }
 
     fn per_life(&self, streams: &str) -> Result<f64> {
@@ -106,16 +110,16 @@ impl Bench {
     }
 }
 
-/// Processes that the samples of `ps` in this window saw, added up.
-fn samples(logs: &Logs, from: Timestamp, to: Timestamp) -> Result<u64> {
-    let (mut seen, mut broken) = (0, 0);
+/// How many processes each sample of `ps` saw from then on.
+fn seen(logs: &Logs, from: Timestamp) -> Result<Vec<f64>> {
+    let (mut seen, mut broken) = (Vec::new(), 0);
     logs.lines("ps", |line| {
         let Line::Tick(fields) = line else { return };
         let mut words = fields.split_whitespace();
         let time = words.next().and_then(|word| word.parse::<Timestamp>().ok());
-        let count = words.find_map(|word| word.strip_prefix("seen=")).and_then(|count| count.parse::<u64>().ok());
+        let count = words.find_map(|word| word.strip_prefix("seen=")).and_then(|count| count.parse().ok());
         match time.zip(count) {
-            Some((time, count)) if from < time && time <= to => seen += count,
+            Some((time, count)) if from < time => seen.push(count),
             Some(_) => {}
             None => broken += 1,
         }
@@ -124,9 +128,10 @@ fn samples(logs: &Logs, from: Timestamp, to: Timestamp) -> Result<u64> {
     Ok(seen)
 }
 
-/// Waits until so long after a full second.
+/// Waits until it is next so long after a full second.
 fn after_the_second(offset: Duration) -> Result<()> {
-    let now = Timestamp::now().as_nanosecond().rem_euclid(1_000_000_000);
-    let wanted = i128::try_from(offset.as_nanos())?;
-    pause(Duration::from_nanos(u64::try_from((wanted - now).rem_euclid(1_000_000_000))?))
+    const SECOND: i128 = 1_000_000_000;
+    let (now, offset) = (Timestamp::now().as_nanosecond(), offset.as_nanos().cast_signed());
+    let due = ((now - offset).div_euclid(SECOND) + 1) * SECOND + offset;
+    pause(Duration::from_nanos(u64::try_from(due - now)?))
 }

@@ -5,6 +5,8 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 #![expect(clippy::print_stderr, reason = "and says on the way what it is doing")]
 
+#[path = "../storm/accounts.rs"]
+mod accounts;
 mod burners;
 mod clock;
 mod cost;
@@ -27,7 +29,6 @@ mod restart;
 #[path = "../storm/sys.rs"]
 mod sys;
 #[path = "../storm/table.rs"]
-#[expect(dead_code, reason = "shared with storm, which uses all of it")]
 mod table;
 mod told;
 mod tree;

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use crate::family::{Family, Spent, name, pids, program, seconds};
 use crate::journal::Logs;
 use crate::lives::Life;
-use crate::psmond::{Psmond, Setup, Way};
+use crate::psmond::{Psmond, SETTLED, Setup, Way};
 use crate::table::{NONE, Table, Target};
 use crate::told::{Credits, Lives, per_cent};
 use crate::{BAND, Bench, CREDITS, INTERVAL, pause, say};
 
 /// How long psmond is away.
-const AWAY: Duration = Duration::from_secs(1);
+const AWAY: Duration = Duration::from_millis(500);
 /// How long those that burn may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 const RUNS: u32 = 3;
@@ -34,7 +34,7 @@ impl Bench {
                 let logs = psmond.take().map(Psmond::stop).transpose()?;
                 pause(AWAY)?;
                 psmond = logs.map(|logs| Psmond::start_in(logs.0, setup, &self.meter)).transpose()?;
-                gaps.push((from, Timestamp::now()));
+                gaps.push((from, Timestamp::now() - SETTLED));
             }
         }
         families.iter_mut().for_each(Family::open_gate);
@@ -66,10 +66,7 @@ impl Bench {
             .add("restart: short lives, % of those that psmond could see", per_cent(told, known))
             .target(Target::Within(98.5, per_cent(all, known).unwrap_or(100.0) * 1.005))
             .note(format!("{told:.3} of {known:.3} s, {unknown:.3} s while psmond was away or came"));
-        table
-            .add("restart: rows of credits_process that stood there before", lives.twice.len() as f64)
-            .target(NONE)
-            .note(lives.twice.join("; "));
+        table.add("restart: rows of credits_process that stood there before", lives.twice.len() as f64).target(NONE).note(lives.examples());
         Ok(())
     }
 }

@@ -115,7 +115,7 @@ pub(crate) struct Lives {
     /// Seconds by pid; pids come round again only after all others.
     cpu: HashMap<u32, f64>,
     pub(crate) rows: u64,
-    /// Rows of one process and part that stood there before: pid, start and part.
+    /// Rows of one process and part that stood there before: pid, start, part, program and user.
     pub(crate) twice: Vec<String>,
 }
 
@@ -145,6 +145,11 @@ impl Lives {
     /// Seconds of these processes together.
     pub(crate) fn of(&self, pids: &BTreeSet<u32>) -> f64 {
         pids.iter().filter_map(|pid| self.cpu.get(pid)).sum()
+    }
+
+    /// The first few of what stood there twice: psmond would have to be very wrong for a note to hold them all.
+    pub(crate) fn examples(&self) -> String {
+        self.twice.iter().take(3).cloned().collect::<Vec<_>>().join("; ")
     }
 
     /// Those of them that have no row.

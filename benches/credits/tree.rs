@@ -48,8 +48,12 @@ impl Bench {
         let mut cases = vec![
             case("double forks", false, start("orphans", &[Life::DoubleFork(12, work / 8)])?),
             case("leaders that end first", false, start("leaders", &[Life::LeaderFirst(work), Life::LeaderFirst(work / 2)])?),
-            case("setuid", true, start("setuid", &[Life::Setuid(work), Life::SetuidInThreads(work)])?),
-            case("exec", true, start("was", &[Life::Exec(work, other.clone()), Life::ExecInThread(work, other.clone())])?),
+            case("setuid", true, start("setuid", &[Life::Setuid(work * 2), Life::SetuidInThreads(work * 2)])?),
+            case(
+                "exec",
+                true,
+                start("was", &[Life::Exec(work * 2, other.clone()), Life::ExecInThread(work * 2, other.clone())])?,
+            ),
             case("SIGCHLD ignored", false, start("ignored", &[Life::Ignored(20, work / 10)])?),
             case("older than psmond", false, old),
         ];
@@ -79,7 +83,7 @@ impl Bench {
             .add("tree: processes without a row in credits_process", lives.without(&all) as f64)
             .target(NONE)
             .note(format!("of {}", all.len()));
-        table.add("tree: rows of credits_process that stood there before", lives.twice.len() as f64).target(NONE);
+        table.add("tree: rows of credits_process that stood there before", lives.twice.len() as f64).target(NONE).note(lives.examples());
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ const OTHERS: [&str; 6] = ["ps", "pss", "usage", "credits", "host", "burst"];
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// After READY: its first look at the machine is over, and it waits for events.
-const SETTLED: Duration = Duration::from_secs(1);
+pub(crate) const SETTLED: Duration = Duration::from_secs(1);
 
 /// In which circumstances psmond runs.
 #[derive(Clone, Copy, Debug)]
