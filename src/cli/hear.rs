@@ -138,7 +138,7 @@ impl Live {
             .map_err(|error| Failure::System(format!("there are no events: {error}. psmon doctor names the mend.")))?;
         let no_records = ears.deaf_to_exits.as_ref().map(ToString::to_string);
         let may_keep = usize::try_from(limits::raise_open_files().saturating_sub(64)).unwrap_or(0);
-        let start = Start { proc: Arc::clone(proc), may_keep, ears: Ok(ears), past: Vec::new() };
+        let start = Start { proc: Arc::clone(proc), may_keep, ears: Ok(ears), past: Vec::new(), carried: None };
         let end = wanted.duration.and_then(|duration| Instant::now().checked_add(duration));
         let observer = Observer::start(start, orders(said, wanted)?, Arc::new(FullWanted::default()), taker(tell.clone()))
             .map_err(|error| Failure::System(format!("a thread could not be started: {error}")))?;
@@ -243,6 +243,7 @@ fn orders(said: Said, wanted: Wanted) -> Result<Orders, Failure> {
     let columns = Columns::for_view(Stream::Ps, &["pid"]).map_err(|error| Failure::System(error.to_string()))?;
     Ok(Orders {
         usage: None,
+        credits: None,
         // Nobody sees these samples; they keep the table true about what raises no event: a rewritten title, a terminal, a group.
         ps: Some(Cadence { interval: LOOK_EVERY, changes: true, full_every: LOOK_AT_ALL_EVERY }),
         selection: ps::Selection { kthreads: false, interactive: true, own_pid: None, columns, sort: Vec::new() },

@@ -129,7 +129,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (sink, ears, past) = match stream {
         Some(stream) => {
             let ears = listen(&proc, &loaded);
-            (Sink::pipe(stream, &loaded.settings, start_note(), ended.clone()).map_err(no_thread)?, ears, Vec::new())
+            (
+                Sink::pipe(stream, &loaded.settings, start_note(), ended.clone()).map_err(no_thread)?,
+                ears,
+                (Vec::new(), None),
+            )
         }
         None => {
             let Some(directory) = open_directory(arguments, &loaded)? else { return Ok(()) };
@@ -141,13 +145,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             let note = past_note(start_note(), past.as_ref(), ears.as_ref().ok().and_then(|ears| ears.born_before));
             let journal = Journal::start(directory, orders::journal(&loaded.settings), domain, own_log, Arc::clone(&full_wanted), note)
                 .map_err(no_thread)?;
-            let alive = past.filter(|past| past.same_domain).map(|past| past.alive).unwrap_or_default();
-            (Sink::journal(journal, Arc::clone(&pending)).map_err(no_thread)?, ears, alive)
+            let known = past.filter(|past| past.same_domain).map(|past| (past.alive, past.carried)).unwrap_or_default();
+            (Sink::journal(journal, Arc::clone(&pending)).map_err(no_thread)?, ears, known)
         }
     };
     let hears = ears.is_ok();
     let take = sink.taker(ended);
-    let start = Start { proc: Arc::clone(&proc), may_keep, ears, past };
+    let (past, carried) = past;
+    let start = Start { proc: Arc::clone(&proc), may_keep, ears, past, carried };
     let observer = Observer::start(start, orders, full_wanted, take).map_err(no_thread)?;
     let supervisor =
         Supervisor { observer, sink, sources, loaded, pending, ended: watch_end, to_stdout: stream, hears, heart: Heart::default() };

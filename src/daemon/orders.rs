@@ -11,6 +11,7 @@ use crate::journal::encode;
 use crate::journal::plan::Keeping;
 use crate::journal::writer;
 use crate::observer::beat::Cadence;
+use crate::observer::credits::crediting;
 use crate::observer::footprint::Limits;
 use crate::observer::metering;
 use crate::observer::programs::Programs;
@@ -54,6 +55,7 @@ pub fn observer(settings: &Settings, scrubber: Scrubber, to_stdout: Option<Strea
         },
         pss: is_on(Stream::Pss, settings.pss.sampled.enabled).then(|| (cadence(&settings.pss.sampled), pss(settings))),
         usage: usage(settings, to_stdout),
+        credits: credits(settings, to_stdout),
         scrubber,
         programs: Arc::new(Programs::new(&settings.programs, &settings.interpreters)),
         events,
@@ -87,6 +89,20 @@ fn usage(settings: &Settings, to_stdout: Option<Stream>) -> Option<metering::Ord
         netns_budget: usage.netns_budget,
         most: settings.max_programs,
         expected: metering::expected(&settings.programs),
+    })
+}
+
+/// All of them, one of them, or none; budgets where there are any.
+fn credits(settings: &Settings, to_stdout: Option<Stream>) -> Option<crediting::Orders> {
+    let credits = &settings.credits;
+    let enabled = |stream| credits.sampled.enabled && (stream != Stream::Budgets || !settings.budgets.is_empty());
+    let is_on = |stream| to_stdout.map_or_else(|| enabled(stream), |only| only == stream);
+    let columns = crediting::STREAMS.map(|stream| is_on(stream).then(|| Columns::standard(stream)));
+    columns.iter().any(Option::is_some).then(|| crediting::Orders {
+        cadence: cadence(&credits.sampled),
+        columns,
+        partial_every: credits.partial_every,
+        most: settings.max_programs,
     })
 }
 
@@ -135,13 +151,16 @@ pub fn journal(settings: &Settings) -> writer::Settings {
 
 /// Streams with a size of their own have that; the others share what is left of the whole in equal parts.
 fn shares(settings: &Settings) -> BTreeMap<Stream, u64> {
-    let Settings { ps, pss, usage, events, exits, .. } = settings;
+    let Settings { ps, pss, usage, credits, events, exits, .. } = settings;
     let uses = |by| usage.sampled.enabled && usage.by.contains(&by);
     let streams = [
         (Stream::Ps, ps.sampled.enabled, ps.sampled.max_size),
         (Stream::Pss, pss.sampled.enabled, pss.sampled.max_size),
         (Stream::Usage, uses(UsageBy::Program), usage.sampled.max_size),
         (Stream::UsageProcess, uses(UsageBy::Process), usage.sampled.max_size),
+        (Stream::Credits, credits.sampled.enabled, credits.sampled.max_size),
+        (Stream::CreditsProcess, credits.sampled.enabled, credits.sampled.max_size),
+        (Stream::Budgets, credits.sampled.enabled && !settings.budgets.is_empty(), credits.sampled.max_size),
         (Stream::Events, events.enabled, events.max_size),
         (Stream::Exits, exits.enabled, exits.max_size),
         // Of what was found nobody wants less.
@@ -177,12 +196,14 @@ mod tests {
 
     #[test]
     fn what_no_stream_has_for_itself_is_shared_in_equal_parts() {
-        let mut settings = Settings { max_size: 1000, ..Settings::default() };
+        let mut settings = Settings { max_size: 1240, ..Settings::default() };
         settings.exits.max_size = Some(400);
         let all = [
             (Stream::Ps, 120),
             (Stream::Pss, 120),
             (Stream::Usage, 120),
+            (Stream::Credits, 120),
+            (Stream::CreditsProcess, 120),
             (Stream::Events, 120),
             (Stream::Exits, 400),
             (Stream::Alerts, 120),
@@ -191,8 +212,9 @@ mod tests {
         settings.events.enabled = false;
         settings.pss.sampled.enabled = false;
         settings.usage.sampled.enabled = false;
-        assert_eq!(shares(&settings), BTreeMap::from([(Stream::Ps, 300), (Stream::Exits, 400), (Stream::Alerts, 300)]));
+        settings.credits.sampled.enabled = false;
+        assert_eq!(shares(&settings), BTreeMap::from([(Stream::Ps, 420), (Stream::Exits, 400), (Stream::Alerts, 420)]));
         settings.ps.sampled.max_size = Some(100);
-        assert_eq!(shares(&settings), BTreeMap::from([(Stream::Ps, 100), (Stream::Exits, 400), (Stream::Alerts, 500)]));
+        assert_eq!(shares(&settings), BTreeMap::from([(Stream::Ps, 100), (Stream::Exits, 400), (Stream::Alerts, 740)]));
     }
 }

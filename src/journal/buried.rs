@@ -10,6 +10,7 @@ use super::segment::Name;
 use super::state::Position;
 use super::{directory, state};
 use crate::record::alive::Alive;
+use crate::record::carried::Carried;
 use crate::record::identity::{Domain, Identity};
 use crate::record::stream::Stream;
 use crate::record::value::Value;
@@ -23,6 +24,8 @@ pub struct Past {
     pub alive: Vec<Alive>,
     /// `processes` of `/proc/stat` then, or at its last tick if that came later.
     pub processes: Option<u64>,
+    /// What its accounts of CPU time knew.
+    pub carried: Option<Box<Carried>>,
 }
 
 /// Reads what the recorder before this one left in a directory; `None` where there is no state of one.
@@ -37,7 +40,7 @@ pub fn past(dir: &Path, domain: &Domain) -> Option<Past> {
         alive.retain(|alive| !since.buried.contains(&alive.id));
         processes = processes.max(since.processes);
     }
-    Some(Past { same_domain, alive, processes })
+    Some(Past { same_domain, alive, processes, carried: state.carried })
 }
 
 /// What stream `exits` says from a position on.
@@ -87,7 +90,7 @@ mod tests {
     use crate::record::alive::Census;
 
     fn alive(pid: u32) -> Alive {
-        Alive { id: Identity { pid, start: 9 }, ppid: 1, uid: None, program: None }
+        Alive { id: Identity { pid, start: 9 }, ppid: 1, uid: None, program: None, counted: None }
     }
 
     #[test]
@@ -98,7 +101,7 @@ mod tests {
         let before = [head.to_owned(), row(1)].concat();
         let text = [before.clone(), row(2), row(3)[..20].to_owned()].concat();
         std::fs::write(dir.path().join("exits.log"), text).unwrap();
-        let census = Census { alive: [1, 2, 3].map(alive).to_vec(), processes: Some(5) };
+        let census = Census { alive: [1, 2, 3].map(alive).to_vec(), processes: Some(5), carried: None };
         let domain = |boot_id: &str| Domain { boot_id: boot_id.into(), pidns: "1".into() };
         let state = State::new(&domain("b"), &census, Some(Position { seg: 3, offset: before.len() as u64 }), std::iter::empty());
         std::fs::write(dir.path().join(state::NAME), state.to_bytes().unwrap()).unwrap();

@@ -49,8 +49,11 @@ impl Changes {
 
     /// Takes a sample's rows: those that must be written come back, and are remembered as written.
     ///
-    /// A full sample begins anew.
+    /// A full sample begins anew. Rows of intervals are all news, and none is remembered.
     pub fn news(&mut self, sample: &mut Sample) -> News {
+        if !sample.stream.stands() {
+            return News { rows: std::mem::take(&mut sample.rows), left: Vec::new() };
+        }
         let mut news = News::default();
         for left in sample.left.drain(..) {
             if self.written.remove(&left.id).is_some() {

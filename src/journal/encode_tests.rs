@@ -38,7 +38,7 @@ fn value(kind: Kind) -> BoxedStrategy<Value> {
     };
     let some = match kind {
         Kind::Count | Kind::Bytes | Kind::Ticks => any::<i64>().prop_map(Value::Int).boxed(),
-        Kind::Seconds(_) | Kind::Percent(_) => any::<i64>().prop_map(Value::Fixed).boxed(),
+        Kind::Seconds(_) | Kind::Percent(_) | Kind::UtilSeconds(_) | Kind::Credits(_) => any::<i64>().prop_map(Value::Fixed).boxed(),
         Kind::Word | Kind::Text | Kind::Time(_) => bytes().prop_map(|word| Value::Word(word.into())).boxed(),
         Kind::Cmd => prop_oneof![
             proptest::collection::vec(bytes(), 0..4).prop_map(|args| {

@@ -310,7 +310,9 @@ fn parse_row(object: &Map<String, Json>, names: &Names) -> Option<Line> {
 fn parse_value(name: &Name, value: &Json, object: &Map<String, Json>) -> Option<Value> {
     match (name.kind(), value) {
         (Kind::Count | Kind::Bytes | Kind::Ticks, Json::Number(number)) => number.as_i64().map(Value::Int),
-        (Kind::Seconds(digits) | Kind::Percent(digits), Json::Number(number)) => parse_fixed(&number.to_string(), digits).map(Value::Fixed),
+        (Kind::Seconds(digits) | Kind::Percent(digits) | Kind::UtilSeconds(digits) | Kind::Credits(digits), Json::Number(number)) => {
+            parse_fixed(&number.to_string(), digits).map(Value::Fixed)
+        }
         (Kind::Word | Kind::Text | Kind::Time(_), Json::String(text)) => Some(Value::Word(read_string(text).into())),
         // A column of a later version.
         (Kind::Word, other) => Some(Value::word(plain(other).as_bytes())),

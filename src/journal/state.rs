@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::record::alive::{Alive, Census};
+use crate::record::carried::{Carried, Counted};
 use crate::record::identity::Domain;
 use crate::record::stream::Stream;
 
@@ -21,7 +22,7 @@ const VERSION: u32 = 1;
 const LARGEST: u64 = 256 << 20;
 
 /// The file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     version: u32,
     /// The boot the identities belong to.
@@ -38,6 +39,9 @@ pub struct State {
     /// Where in stream `exits` they were counted: the obituaries of some of them may follow there.
     #[serde(default)]
     pub counted_at: Option<Position>,
+    /// What the accounts of CPU time know.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub carried: Option<Box<Carried>>,
 }
 
 /// A place in a stream.
@@ -71,6 +75,9 @@ pub struct AliveEntry {
     /// The program it counted for, bytes that are not UTF-8 replaced.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub program: Option<String>,
+    /// What was counted of its CPU time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub counted: Option<Counted>,
 }
 
 /// What a start finds.
@@ -102,9 +109,11 @@ impl State {
                     ppid: alive.ppid,
                     uid: alive.uid,
                     program: alive.program.as_ref().map(|program| String::from_utf8_lossy(program).into_owned()),
+                    counted: alive.counted,
                 })
                 .collect(),
             counted_at,
+            carried: census.carried.clone(),
         }
     }
 
@@ -118,7 +127,7 @@ impl State {
     pub fn alive(&self) -> impl Iterator<Item = Alive> + '_ {
         self.alive.iter().filter_map(|entry| {
             let program = entry.program.as_ref().map(|program| program.as_bytes().into());
-            Some(Alive { id: entry.id.parse().ok()?, ppid: entry.ppid, uid: entry.uid, program })
+            Some(Alive { id: entry.id.parse().ok()?, ppid: entry.ppid, uid: entry.uid, program, counted: entry.counted })
         })
     }
 
@@ -163,8 +172,22 @@ mod tests {
     fn a_state_comes_back_and_damage_is_told() {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(restore(dir.path()), Restored::Missing));
-        let alive = Alive { id: Identity { pid: 1, start: 2 }, ppid: 0, uid: Some(0), program: Some(b"x\xff"[..].into()) };
-        let census = Census { alive: vec![alive], processes: Some(99) };
+        let alive = Alive {
+            id: Identity { pid: 1, start: 2 },
+            ppid: 0,
+            uid: Some(0),
+            program: Some(b"x\xff"[..].into()),
+            counted: Some(Counted { cpu_ns: 7, ..Counted::default() }),
+        };
+        let census = Census {
+            alive: vec![alive],
+            processes: Some(99),
+            carried: Some(Box::new(Carried {
+                day: "2026-11-20".to_owned(),
+                balances: [("b".to_owned(), 1.5)].into(),
+                ..Carried::default()
+            })),
+        };
         let domain = Domain { boot_id: "boot".into(), pidns: "7".into() };
         let state = State::new(&domain, &census, Some(Position { seg: 7, offset: 99 }), [(Stream::Ps, 3, 44)].into_iter());
         std::fs::write(dir.path().join(NAME), state.to_bytes().unwrap()).unwrap();

@@ -251,7 +251,9 @@ fn parse_value(kind: Kind, text: &[u8]) -> Option<Value> {
     let plain = || std::str::from_utf8(text).ok();
     match kind {
         Kind::Count | Kind::Bytes | Kind::Ticks => plain()?.parse().ok().map(Value::Int),
-        Kind::Seconds(digits) | Kind::Percent(digits) => parse_fixed(plain()?, digits).map(Value::Fixed),
+        Kind::Seconds(digits) | Kind::Percent(digits) | Kind::UtilSeconds(digits) | Kind::Credits(digits) => {
+            parse_fixed(plain()?, digits).map(Value::Fixed)
+        }
         Kind::Word | Kind::Text | Kind::Time(_) => Some(Value::Word(escape::read_word(text)?.into())),
         Kind::Cmd => Cmd::parse(text).map(|cmd| Value::Cmd(cmd.into())),
     }

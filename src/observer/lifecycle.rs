@@ -23,6 +23,7 @@ use rustc_hash::FxHashMap;
 use super::accounts::Spent;
 use super::argvs::{Argvs, apply, argv, resolve};
 use super::capture::Captured;
+use super::credits::cpu::Cpu;
 use super::drain::{Batch, Offsets, Totals};
 use super::facts::{Reading, Wants};
 use super::life::{Account, Life, Sources};
@@ -37,6 +38,7 @@ use super::world::World;
 use crate::record::event::EventKind;
 use crate::record::identity::Identity;
 use crate::source::ReadError;
+use crate::source::clock;
 use crate::source::connector::{Event, Task, What};
 use crate::source::procdir::read_at_start;
 use crate::source::stat::{self, PF_KTHREAD, STAT_BYTES};
@@ -117,6 +119,7 @@ impl Lifecycle {
                 What::Comm(task, name) => self.comm(world, event, task, name, telling),
                 What::Uid(task, ids) => {
                     if task.task == task.pid {
+                        move_on(world, event, task.pid, self.offsets.boot);
                         if let Some(process) = world.table.get_mut(task.pid) {
                             process.facts.owner = Reading::Known(ids[1]);
                         }
@@ -178,7 +181,7 @@ impl Lifecycle {
         self.aged = Some(Instant::now());
         self.argvs.age();
         const LONGEST_NS: u64 = 60_000_000_000;
-        let now_ns = crate::source::clock::monotonic_ns();
+        let now_ns = clock::monotonic_ns();
         let young = |taken_ns: u64| now_ns.saturating_sub(taken_ns) < LONGEST_NS;
         self.records.age(young);
         self.buried.retain(|_, time_ns| young(*time_ns));
@@ -245,6 +248,7 @@ impl Lifecycle {
     fn exec(&self, world: &mut World, event: &Event, task: Task, telling: &mut Telling<'_>) {
         let exec = (task.pid, event.time_ns);
         let (mut before, mut came) = (None, false);
+        move_on(world, event, task.pid, self.offsets.boot);
         if let Some(process) = world.table.get_mut(task.pid) {
             // What is being read of it at this moment may be of the program before.
             process.life.distrusts |= process.asked.has(Wants::CMD) || process.asked.has(Wants::EXE);
@@ -391,10 +395,13 @@ impl Lifecycle {
         if let Some(program) = obituary.program.known().cloned().or_else(|| unread.then(|| Arc::clone(&process.comm))) {
             process.facts.program = Reading::Known(program);
         }
-        telling.exits.add(obituary);
         process.life.ended = true;
         let (many, read) = (process.life.many, process.is_read());
         world.ended_now(pid);
+        if let Some(process) = world.table.get(pid) {
+            world.credits.lives.ended(process, &obituary, hz);
+        }
+        telling.exits.add(obituary);
         if !read {
             world.remove(pid);
             if many {
@@ -414,7 +421,7 @@ impl Lifecycle {
     }
 
     /// The obituary of a process whose end nobody told.
-    pub fn unseen(&mut self, world: &World, process: &Process, telling: &mut Telling<'_>) {
+    pub fn unseen(&mut self, world: &mut World, process: &Process, telling: &mut Telling<'_>) {
         let offsets = Offsets::now();
         let now_ns = crate::source::clock::monotonic_ns();
         self.buried.insert(process.id.pid, now_ns);
@@ -425,6 +432,7 @@ impl Lifecycle {
         };
         let mut obituary = Obituary::of(process, end, world.machine.hz);
         obituary.sources = obituary.sources.and(Sources::SAMPLE);
+        world.credits.lives.ended(process, &obituary, world.machine.hz);
         telling.exits.add(obituary);
     }
 
@@ -458,7 +466,9 @@ impl Lifecycle {
             account.add(record);
             whole.iter().for_each(|whole| account.add(whole));
             world.accounts.stranger(program, Spent::told(&account));
+            world.credits.stranger(program, Cpu { ns: account.cpu_ns(), user_us: account.user_us, system_us: account.system_us });
         }
+        world.credits.lives.stranger(&obituary);
         telling.exits.add(obituary);
         self.tell_end(world, event, task.pid, Info::End(status), telling);
     }
@@ -476,6 +486,23 @@ impl Lifecycle {
         });
         happening.duration_ns = born.map(|born| self.boot_ns(event).saturating_sub(born));
         telling.events.add(happening);
+    }
+}
+
+/// A process executes, or changes its user: what it used so far was used by what it was.
+fn move_on(world: &mut World, event: &Event, pid: u32, boot: u64) {
+    /// Younger news are of whoever has the pid now: it does not come round again in that time.
+    const FRESH_NS: u64 = 100_000_000;
+    /// What was used between birth and execution by one that executes at once is too little to be told apart.
+    const SHORT_NS: u64 = 1_000_000;
+    if !world.credits.is_on() {
+        return;
+    }
+    let Some(process) = world.table.get_mut(pid) else { return };
+    let at_once = process.life.born_ns.is_some_and(|born_ns| event.time_ns.saturating_add(boot).saturating_sub(born_ns) < SHORT_NS);
+    if !at_once || process.is_read() {
+        let young = clock::monotonic_ns().saturating_sub(event.time_ns) < FRESH_NS;
+        world.credits.moves(process, young);
     }
 }
 

@@ -20,6 +20,7 @@
 //! * [`touched`]: whose row may have changed since a stream's sample before.
 //! * [`usage`]: what is remembered of what a process uses, and how it is read; [`own_io`]: its io without its children's; [`accounts`]: what programs used, the dead included;
 //!   [`metering`]: streams `usage` and `usage_process`, from a tick to its samples.
+//! * [`credits`]: who spent the CPUs: streams `credits`, `credits_process` and `budgets`.
 //! * `stuck`: who does not answer, said once, and that it is over.
 //! * [`sockets`]: which sockets processes hold, and what they are.
 //! * [`survey`]: one look at the memory of everyone, without a table.
@@ -34,6 +35,7 @@ pub mod argvs;
 pub mod beat;
 pub mod capture;
 pub mod cgroups;
+pub mod credits;
 pub mod crossings;
 pub mod drain;
 mod event_loop;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::credits::cpu;
 use super::facts::Reading;
 use super::life::{Exec, Sources};
 use super::programs::family::Family;
@@ -287,14 +288,9 @@ fn used_by_sample(process: &Process, hz: u64) -> Used {
     }
 }
 
-/// The nanoseconds of the scheduler split as the sampled ticks are; without a tick nobody knows how.
+/// Both parts, where they are known.
 fn split(cpu_ns: u64, user: u64, system: u64) -> (Option<u64>, Option<u64>) {
-    let ticks = u128::from(user) + u128::from(system);
-    if ticks == 0 {
-        return if cpu_ns == 0 { (Some(0), Some(0)) } else { (None, None) };
-    }
-    let part = u64::try_from(u128::from(cpu_ns) * u128::from(user) / ticks).unwrap_or(u64::MAX);
-    (Some(part), Some(cpu_ns.saturating_sub(part)))
+    cpu::split(cpu_ns, user, system).unzip()
 }
 
 #[cfg(test)]
@@ -335,16 +331,6 @@ mod tests {
             prop_assert_eq!(ours.code().map(u32::cast_signed), theirs.code());
             prop_assert_eq!(ours.signal().map(u32::cast_signed), theirs.signal());
             prop_assert_eq!(ours.signal().is_some() && ours.dumped(), theirs.signal().is_some() && theirs.core_dumped());
-        }
-
-        // user + system = cpu, wherever the split is known.
-        #[test]
-        fn the_split_adds_up(cpu in any::<u64>(), user in 0_u64..1 << 40, system in 0_u64..1 << 40) {
-            if let (Some(user), Some(system)) = split(cpu, user, system) {
-                prop_assert_eq!(user + system, cpu);
-            } else {
-                prop_assert!(user == 0 && system == 0 && cpu > 0);
-            }
         }
     }
 }

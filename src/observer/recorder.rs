@@ -154,6 +154,12 @@ impl Recorder {
         }
     }
 
+    /// What the kernel does not tell here; `None` where it tells all.
+    #[must_use]
+    pub fn missing(&self) -> Option<&'static str> {
+        self.deaf.as_ref().map(|(what, _)| if *what == "events" { "events and exit records" } else { "exit records" })
+    }
+
     /// A note for all of them.
     pub fn note(&mut self, notes: Vec<Note>) {
         self.notes.extend(notes);

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::accounts::Membership;
+use super::credits::credit::Credit;
 use super::facts::{Facts, Reading, Wants};
 use super::footprint::Footprint;
 use super::life::Life;
@@ -66,6 +67,8 @@ pub struct Process {
     pub usage: Option<Box<Usage>>,
     /// What was counted of it for programs.
     pub membership: Membership,
+    /// What was counted of it for an account of CPU time.
+    pub credit: Credit,
     /// What the limits radar remembers of it; `None` while it is off.
     pub limits: Option<Box<Limits>>,
     /// Since when it is told not to answer, CLOCK_MONOTONIC nanoseconds; 0 while it answers.
@@ -100,6 +103,7 @@ impl Process {
             footprint: None,
             usage: None,
             membership: Membership::default(),
+            credit: Credit::default(),
             limits: None,
             stuck_ns: 0,
             held: None,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::beat::Cadence;
 use super::capture::Capture;
+use super::credits::crediting;
 use super::drain::{Batch, Drain, Ears, Pulse};
 use super::event_loop::Loop;
 use super::metering;
@@ -18,6 +19,7 @@ use super::samplers::ps::Selection;
 use super::samplers::{events, exits, pss};
 use super::world::World;
 use crate::record::alive::{Alive, Census};
+use crate::record::carried::Carried;
 use crate::record::flush::Flush;
 use crate::record::sample::Sample;
 use crate::record::schema::Columns;
@@ -36,6 +38,8 @@ pub struct Orders {
     pub pss: Option<(Cadence, pss::Selection)>,
     /// Streams `usage` and `usage_process`; `None` while both are off.
     pub usage: Option<metering::Orders>,
+    /// Streams `credits`, `credits_process` and `budgets`; `None` while all are off.
+    pub credits: Option<crediting::Orders>,
     /// What of a command line may be recorded.
     pub scrubber: Scrubber,
     /// Which program a process counts for.
@@ -61,6 +65,8 @@ pub struct Start {
     pub ears: Result<Ears, String>,
     /// Who was alive when the recorder before this one stopped, in this same boot.
     pub past: Vec<Alive>,
+    /// What its accounts of CPU time knew.
+    pub carried: Option<Box<Carried>>,
 }
 
 /// What the observer says to whoever takes its samples.
@@ -109,7 +115,7 @@ impl Observer {
     /// # Errors
     /// No thread could be started.
     pub fn start(start: Start, orders: Orders, full_wanted: Arc<FullWanted>, take: Take) -> std::io::Result<Self> {
-        let Start { proc, may_keep, ears, past } = start;
+        let Start { proc, may_keep, ears, past, carried } = start;
         let (messages, inbox) = mpsc::channel();
         let (sources, deaf) = match ears {
             Ok(ears) => {
@@ -136,7 +142,7 @@ impl Observer {
             world.hears = sources.is_some();
             let recorder = Recorder::new(sources, deaf, orders.events.clone(), orders.exits.clone(), orders.alerts.clone());
             world.programs = Arc::clone(&orders.programs);
-            Loop::new(world, recorder, orders, inbox, for_thread, full_wanted, take).run(past);
+            Loop::new(world, recorder, orders, inbox, for_thread, full_wanted, take).run(past, carried);
         })?;
         Ok(Self { messages, beats, drain, thread: Some(thread) })
     }

@@ -9,6 +9,7 @@ use rustc_hash::FxHashSet;
 
 use super::accounts::{self, Accounts};
 use super::cgroups::Reach;
+use super::credits::accounts::Credits;
 use super::facts::{Facts, Got, Reading, Wants};
 use super::footprint::Seen;
 use super::life::Sources;
@@ -99,6 +100,8 @@ pub struct World {
     pub ended_with_memory: Vec<Identity>,
     /// What programs used.
     pub accounts: Accounts,
+    /// Who spent the CPUs.
+    pub credits: Credits,
     /// Who ended and was shown in stream `usage_process`.
     pub ended_with_usage: Vec<Identity>,
     /// The sockets of the network namespaces that processes are in.
@@ -147,6 +150,7 @@ impl World {
             taken: Vec::new(),
             ended_with_memory: Vec::new(),
             accounts: Accounts::default(),
+            credits: Credits::default(),
             ended_with_usage: Vec::new(),
             sockets: Sockets::new(proc.is_native()),
             listed: Vec::new(),
@@ -196,6 +200,7 @@ impl World {
             self.accounts.close(&mut process);
         }
         self.accounts.touch(&process);
+        self.credits.close(&mut process);
         if process.usage.as_ref().is_some_and(|usage| usage.row.visible) {
             self.ended_with_usage.push(process.id);
         }
@@ -228,6 +233,7 @@ impl World {
     pub(super) fn ended_now(&mut self, pid: u32) {
         let Some(process) = self.table.get_mut(pid) else { return };
         self.accounts.close(process);
+        self.credits.close(process);
         if process.life.concerns_others {
             self.parents.insert(pid);
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::carried::{Carried, Counted};
 use super::identity::Identity;
 
 /// One living process.
@@ -15,13 +16,17 @@ pub struct Alive {
     pub uid: Option<u32>,
     /// The program it counts for, where it is known.
     pub program: Option<Arc<[u8]>>,
+    /// What was counted of its CPU time; `None` where nobody counts.
+    pub counted: Option<Counted>,
 }
 
 /// All that live, and the count of those that ever lived.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct Census {
     /// Everyone in the table, by pid.
     pub alive: Vec<Alive>,
     /// `processes` of `/proc/stat`: forks and clones since boot; `None` where it could not be read.
     pub processes: Option<u64>,
+    /// What the accounts of CPU time know; `None` where nobody counts.
+    pub carried: Option<Box<Carried>>,
 }

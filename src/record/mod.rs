@@ -7,6 +7,7 @@
 
 pub mod alert;
 pub mod alive;
+pub mod carried;
 pub mod cmd;
 pub mod escape;
 pub mod event;

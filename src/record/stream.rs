@@ -70,6 +70,13 @@ impl Stream {
     pub const fn has_samples(self) -> bool {
         !matches!(self, Self::Events | Self::Exits | Self::Alerts)
     }
+
+    /// Whether a row of a sample stands until another of the same process or program replaces it, or it is said to have left. In
+    /// the others a row is of its interval: nothing stands, and nothing leaves.
+    #[must_use]
+    pub const fn stands(self) -> bool {
+        matches!(self, Self::Ps | Self::Pss | Self::Usage | Self::UsageProcess)
+    }
 }
 
 impl fmt::Display for Stream {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustc_hash::FxHashMap;
 
+use super::cgroup_mounts::{self, Mount};
 use super::{ReadError, number};
 
 /// A controller that limits.
@@ -42,16 +43,6 @@ impl Pair {
     }
 }
 
-/// Where a controller's hierarchy is mounted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Mount {
-    /// Of the unified hierarchy (v2).
-    unified: bool,
-    point: PathBuf,
-    /// The group that stands at the mount point.
-    root: Vec<u8>,
-}
-
 /// Where the hierarchies of both controllers are mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hierarchies {
@@ -66,22 +57,16 @@ impl Hierarchies {
     pub fn parse(mountinfo: &[u8], root: &Path) -> Self {
         let mut found = Self::default();
         let mut unified = None;
-        for line in mountinfo.split(|byte| *byte == b'\n') {
-            let Some((place, kind)) = memchr::memmem::find(line, b" - ").map(|at| (&line[..at], &line[at + 3..])) else { continue };
-            let mut words = place.split(|byte| *byte == b' ').skip(3);
-            let (Some(group), Some(point)) = (words.next(), words.next()) else { continue };
-            let mut words = kind.split(|byte| *byte == b' ');
-            let (Some(kind), options) = (words.next(), words.nth(1).unwrap_or_default()) else { continue };
-            let point = unescape(point);
-            let point = root.join(OsStr::from_bytes(point.strip_prefix(b"/").unwrap_or(&point)));
-            let mount = |unified| Mount { unified, point: point.clone(), root: unescape(group) };
-            let has = |name: &[u8]| options.split(|byte| *byte == b',').any(|option| option == name);
-            match kind {
-                // The first is the machine's own; others are made by containers.
-                b"cgroup2" => unified = unified.or_else(|| Some(mount(true))),
-                b"cgroup" if has(b"memory") => found.memory = found.memory.or_else(|| Some(mount(false))),
-                b"cgroup" if has(b"pids") => found.pids = found.pids.or_else(|| Some(mount(false))),
-                _ => {}
+        for mount in cgroup_mounts::parse(mountinfo, root) {
+            if mount.unified {
+                unified = unified.or(Some(mount));
+                continue;
+            }
+            if mount.has(b"memory") {
+                found.memory = found.memory.or_else(|| Some(mount.clone()));
+            }
+            if mount.has(b"pids") {
+                found.pids = found.pids.or(Some(mount));
             }
         }
         found.memory = found.memory.or_else(|| unified.clone());
@@ -210,28 +195,6 @@ fn line_of(stat: &[u8], name: &[u8]) -> Option<u64> {
     stat.split(|byte| *byte == b'\n').find_map(|line| number(line.strip_prefix(name)?.strip_prefix(b" ")?))
 }
 
-/// Blanks and backslashes of a path stand as three octal digits in mountinfo.
-fn unescape(path: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while let Some((first, after)) = rest.split_first() {
-        let octal = |digits: &[u8]| {
-            digits.iter().try_fold(0_u8, |sum, digit| matches!(digit, b'0'..=b'7').then(|| sum.wrapping_mul(8).wrapping_add(digit - b'0')))
-        };
-        match (first, after.get(..3).and_then(octal)) {
-            (b'\\', Some(byte)) => {
-                out.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            _ => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,7 +294,6 @@ mod tests {
         let found = Hierarchies::parse(info, root.path());
         assert_eq!(found.read(Controller::Pids, b"/docker/x/in"), Ok(Some(Pair { value: 1, limit: 7 })));
         assert_eq!(found.read(Controller::Pids, b"/in"), Ok(Some(Pair { value: 1, limit: 7 })));
-        assert_eq!(unescape(b"/a\\040b\\134c\\9"), b"/a b\\c\\9");
     }
 
     #[test]

@@ -77,6 +77,14 @@ impl Wall {
         Moment { unix_ns, offset_s }
     }
 
+    /// Minutes of a local day: 1440, but where its clocks are set.
+    pub fn minutes_of(&mut self, date: jiff::civil::Date) -> u64 {
+        let zone = self.zone();
+        let begin = |date: jiff::civil::Date| date.to_zoned(zone.clone()).ok().map(|zoned| zoned.timestamp().as_second());
+        let ends = date.tomorrow().ok().and_then(begin);
+        begin(date).zip(ends).and_then(|(from, to)| u64::try_from((to - from) / 60).ok()).unwrap_or(1440)
+    }
+
     /// Name of the zone; its offset now where it has none.
     pub fn zone_name(&mut self) -> String {
         let now = Timestamp::now();

@@ -1,6 +1,7 @@
 //! The observer's loop, on a thread of its own: waits for the next tick or a message, takes the tick in
 //! slices, and hands whole samples on. It never waits for whoever takes them.
 
+mod credits;
 mod samples;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::observer::beat::Beat;
+use crate::observer::credits::crediting::Crediting;
 use crate::observer::drain::Batch;
 use crate::observer::facts::Reading;
 use crate::observer::metering::Metering;
@@ -22,6 +24,7 @@ use crate::observer::touched::Touched;
 use crate::observer::weighing::Weighing;
 use crate::observer::world::World;
 use crate::record::alive::{Alive, Census};
+use crate::record::carried::Carried;
 use crate::record::ledger::{Facts, Note};
 use crate::record::moment::Moment;
 use crate::record::stream::Stream;
@@ -71,6 +74,8 @@ pub(super) struct Loop {
     weighing: Weighing,
     /// Streams `usage` and `usage_process`.
     metering: Metering,
+    /// Streams `credits`, `credits_process` and `budgets`.
+    crediting: Crediting,
     inbox: Receiver<Message>,
     beats: Arc<AtomicU64>,
     full_wanted: Arc<FullWanted>,
@@ -127,6 +132,8 @@ impl Loop {
         beat.set(orders.ps);
         weighing.select(&mut world, orders.pss.as_ref());
         metering.select(&mut world, orders.usage.as_ref());
+        let mut crediting = Crediting::default();
+        crediting.select(&mut world, orders.credits.as_ref());
         world.details = sampler.needs() | weighing.needs();
         Self {
             world,
@@ -140,6 +147,7 @@ impl Loop {
             sampler,
             weighing,
             metering,
+            crediting,
             inbox,
             beats,
             full_wanted,
@@ -158,12 +166,14 @@ impl Loop {
         }
     }
 
-    pub(super) fn run(mut self, past: Vec<Alive>) {
+    pub(super) fn run(mut self, past: Vec<Alive>, carried: Option<Box<Carried>>) {
         // The first look fills the table and the CPU clocks, so that the first sample has an interval behind it.
         if (self.is_sampling() || self.world.hears || self.recorder.is_on()) && self.round(true) {
             self.await_readers(PATIENCE);
             self.sampler.begin(&mut self.world);
             self.metering.begin(&mut self.world, false);
+            self.crediting.look(&self.world);
+            self.crediting.begin(&mut self.world, &past, carried);
             // Whoever lived then and lives no more died while nobody recorded. Only now: of a foreign /proc the readers say who lives.
             self.recorder.remember(&mut self.world, past);
         }
@@ -178,13 +188,14 @@ impl Loop {
         self.weighing.beat.begin();
         self.metering.programs.begin();
         self.metering.processes.begin();
+        self.crediting.begin_ticks();
         while !self.stop {
             let now_ns = Wall::unix_ns();
             if let Some(tick) = self.beat.take(now_ns) {
                 self.tick(tick);
             } else if let Some(tick) = self.weighing.beat.take(now_ns) {
                 self.weigh(tick);
-            } else if !self.meter(now_ns) {
+            } else if !self.meter(now_ns) && !self.credit(now_ns) {
                 self.wait(now_ns);
             }
             self.keep_time();
@@ -198,6 +209,7 @@ impl Loop {
         // What was on its way when drain was told to stop is heard to the last event.
         self.recorder.stop();
         self.hear_all();
+        self.credit_at_stop();
         let now = self.wall.now();
         self.flush(Some(now));
         self.census();
@@ -306,7 +318,7 @@ impl Loop {
     }
 
     const fn is_sampling(&self) -> bool {
-        self.beat.cadence().is_some() || self.weighing.beat.cadence().is_some() || self.metering.is_on()
+        self.beat.cadence().is_some() || self.weighing.beat.cadence().is_some() || self.metering.is_on() || self.crediting.is_on()
     }
 
     /// Waits for a message, for as long as nothing is due.
@@ -321,7 +333,7 @@ impl Loop {
         ];
         let own = own.into_iter().flatten().map(|at| at.saturating_duration_since(now));
         let beats = [&self.beat, &self.weighing.beat, &self.metering.programs, &self.metering.processes];
-        let samples = beats.into_iter().filter_map(|beat| beat.wait(now_ns));
+        let samples = beats.into_iter().filter_map(|beat| beat.wait(now_ns)).chain(self.crediting.wait(now_ns));
         let ticks = self.ticks.map(|ticks| Duration::from_nanos(ticks.wait_ns(Wall::unix_ns()).unsigned_abs()));
         let message = match samples.chain(own).chain(ticks).min() {
             Some(wait) => self.inbox.recv_timeout(wait),
@@ -346,6 +358,7 @@ impl Loop {
         }
         self.weighing.touch(pids);
         self.metering.touch(pids);
+        self.crediting.touch(pids);
     }
 
     fn hear(&mut self, message: Result<Message, RecvTimeoutError>) {
@@ -382,6 +395,9 @@ impl Loop {
         self.touch(&reclassified);
         self.last_round = Some((Instant::now(), everyone));
         self.looked.add(&round);
+        if self.crediting.wait(Wall::unix_ns()) == Some(Duration::ZERO) {
+            self.crediting.look(&self.world);
+        }
         true
     }
 
@@ -408,6 +424,10 @@ impl Loop {
     }
 
     fn census_if_due(&mut self) {
+        // After what is due now was counted: a recorder that begins from it counts nothing twice.
+        if self.crediting.wait(Wall::unix_ns()) == Some(Duration::ZERO) {
+            return;
+        }
         if self.last_census.is_none_or(|at| at.elapsed() >= CENSUS_EVERY) {
             self.census();
         }
@@ -430,12 +450,13 @@ impl Loop {
                 ppid: process.stat.ppid,
                 uid: process.facts.owner.known().copied(),
                 program: process.facts.program.known().cloned(),
+                counted: self.world.credits.counted(process),
             },
         );
         let alive = alive.collect();
         // After the last event was heard its own count is the true one: whoever is born now is nobody's.
         let processes = self.recorder.last_count().or_else(|| host::processes(&stat));
-        let census = Census { alive, processes };
+        let census = Census { alive, processes, carried: self.crediting.carried(&self.world) };
         let _ = (self.take)(Output::Census(census));
         for process in self.world.table.iter_mut_from(0) {
             process.life.counted = true;
@@ -452,6 +473,7 @@ impl Loop {
         self.beat.set(self.orders.ps);
         self.weighing.select(&mut self.world, self.orders.pss.as_ref());
         self.metering.select(&mut self.world, self.orders.usage.as_ref());
+        self.crediting.select(&mut self.world, self.orders.credits.as_ref());
         // What was heard under the orders before is written by them, and proven by a tick of theirs.
         if let Some((due, _)) = self.reckoning.take() {
             self.flush(Some(due));

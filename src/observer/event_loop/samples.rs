@@ -147,7 +147,7 @@ impl Loop {
     }
 
     /// What waits to be noted, and what the clocks did: stream `ps` says it where it is on.
-    fn notes_where_ps_is_off(&mut self, due: Moment) -> Vec<Note> {
+    pub(super) fn notes_where_ps_is_off(&mut self, due: Moment) -> Vec<Note> {
         if self.beat.cadence().is_some() {
             return Vec::new();
         }
@@ -156,7 +156,10 @@ impl Loop {
         notes
     }
 
-    const fn beat_of(&mut self, stream: Stream) -> &mut Beat {
+    pub(super) fn beat_of(&mut self, stream: Stream) -> &mut Beat {
+        if let Some(beat) = self.crediting.beat(stream) {
+            return beat;
+        }
         match stream {
             Stream::Pss => &mut self.weighing.beat,
             Stream::Usage => &mut self.metering.programs,

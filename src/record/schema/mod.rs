@@ -4,6 +4,7 @@
 //! from here. A new column is one entry in its stream's list and the code that measures it.
 
 mod alerts;
+mod credits;
 mod events;
 mod exits;
 mod ps;
@@ -31,6 +32,10 @@ pub enum Kind {
     Seconds(u8),
     /// Per cent with so many digits; 100 is one core.
     Percent(u8),
+    /// Utilisation-seconds (%·s) with so many digits: per cent of a CPU times seconds.
+    UtilSeconds(u8),
+    /// CPU credits with so many digits; one is 60 CPU-seconds.
+    Credits(u8),
     /// A word of bytes.
     Word,
     /// A command line; the last column, free text.
@@ -44,7 +49,7 @@ impl Kind {
     #[must_use]
     pub const fn digits(self) -> Option<u8> {
         match self {
-            Self::Seconds(digits) | Self::Percent(digits) => Some(digits),
+            Self::Seconds(digits) | Self::Percent(digits) | Self::UtilSeconds(digits) | Self::Credits(digits) => Some(digits),
             _ => None,
         }
     }
@@ -52,7 +57,7 @@ impl Kind {
     /// Numbers are set flush right, all else flush left.
     #[must_use]
     pub const fn is_number(self) -> bool {
-        matches!(self, Self::Count | Self::Bytes | Self::Ticks | Self::Seconds(_) | Self::Percent(_))
+        matches!(self, Self::Count | Self::Bytes | Self::Ticks) || self.digits().is_some()
     }
 
     /// Free text follows exactly one space and runs to the end of the line.
@@ -71,6 +76,8 @@ impl Kind {
             Self::Ticks => "ticks since boot",
             Self::Seconds(_) => "seconds",
             Self::Percent(_) => "per cent",
+            Self::UtilSeconds(_) => "per cent x seconds",
+            Self::Credits(_) => "credits",
             Self::Word | Self::Cmd | Self::Text => "text",
         }
     }
@@ -152,6 +159,8 @@ pub const fn columns(stream: Stream) -> &'static [Column] {
         Stream::Pss => pss::COLUMNS,
         Stream::Usage => usage::COLUMNS,
         Stream::UsageProcess => usage::OF_PROCESSES,
+        Stream::Credits => credits::COLUMNS,
+        Stream::CreditsProcess => credits::OF_PROCESSES,
         Stream::Events => events::COLUMNS,
         Stream::Exits => exits::COLUMNS,
         Stream::Alerts => alerts::COLUMNS,

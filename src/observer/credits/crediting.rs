@@ -1,0 +1,258 @@
+//! Streams `credits`, `credits_process` and `budgets`, from a tick to their samples: whoever ran is counted, the sum is held against
+//! the machine's clock, and what no sample has told yet stands in this one.
+
+use std::time::Duration;
+
+use jiff::civil::Date;
+use rustc_hash::FxHashMap;
+
+use super::super::beat::{Beat, Cadence};
+use super::super::names::Names;
+use super::super::samplers::credits::{self as sampler, Span};
+use super::super::samplers::ps::Rows;
+use super::super::schedule::Tick;
+use super::super::touched::Touched;
+use super::super::world::World;
+use super::account::{Key, Whose};
+use super::accounts::key_of;
+use super::closure::Closure;
+use crate::record::alive::Alive;
+use crate::record::carried::{Carried, Counted, Spent};
+use crate::record::schema::Columns;
+use crate::record::stream::Stream;
+use crate::source::clock;
+
+/// The streams, in the order in which their samples are handed on.
+pub const STREAMS: [Stream; 3] = [Stream::Credits, Stream::CreditsProcess, Stream::Budgets];
+
+/// What the streams are to do.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    /// How often all are sampled.
+    pub cadence: Cadence,
+    /// The columns of those that are recorded, as in [`STREAMS`].
+    pub columns: [Option<Columns>; STREAMS.len()],
+    /// How often a process that lives on has a row in `credits_process`.
+    pub partial_every: Duration,
+    /// The most accounts told apart.
+    pub most: usize,
+}
+
+/// What one of the streams has to say.
+#[derive(Debug)]
+pub struct Ready {
+    /// Its rows.
+    pub rows: Rows,
+    /// Their columns.
+    pub columns: Columns,
+    /// What its tick says besides.
+    pub totals: Vec<(&'static str, String)>,
+}
+
+/// The state of the streams.
+#[derive(Debug, Default)]
+pub struct Crediting {
+    beats: [Beat; STREAMS.len()],
+    columns: [Option<Columns>; STREAMS.len()],
+    closure: Closure,
+    /// Who may have used anything since the tick before.
+    touched: Touched,
+    /// When everyone was looked at for the last sample that was taken, CLOCK_MONOTONIC nanoseconds; 0 before the first.
+    since_ns: u64,
+    /// When that was for the last tick.
+    ticked_ns: u64,
+    is_on: bool,
+}
+
+impl Crediting {
+    /// Takes other orders. Where there were none, what everyone used so far is nobody's.
+    pub fn select(&mut self, world: &mut World, orders: Option<&Orders>) {
+        let Some(orders) = orders else {
+            self.beats.iter_mut().for_each(|beat| beat.set(None));
+            if std::mem::take(&mut self.is_on) {
+                world.credits.end(world.table.iter_mut_from(0));
+                *self = Self::default();
+            }
+            return;
+        };
+        for (beat, columns) in self.beats.iter_mut().zip(&orders.columns) {
+            beat.set(columns.as_ref().map(|_| orders.cadence));
+        }
+        self.columns.clone_from(&orders.columns);
+        world.credits.set_most(orders.most);
+        world.credits.lives.set(self.columns[1].as_ref().map(|_| orders.partial_every));
+        if !std::mem::replace(&mut self.is_on, true) {
+            self.closure.find(&world.proc);
+            if !world.table.is_empty() {
+                self.closure.look(&world.proc, world.machine.hz);
+                self.begin(world, &[], None);
+            }
+        }
+    }
+
+    /// The table was filled. What everyone used so far is nobody's, but for what a recorder before this one, in this boot, said.
+    pub fn begin(&mut self, world: &mut World, alive: &[Alive], carried: Option<Box<Carried>>) {
+        if !self.is_on {
+            return;
+        }
+        let counted = |alive: &Alive| Some((alive.id.pid, (alive.id.start, alive.counted?)));
+        let counted: FxHashMap<u32, (u64, Counted)> = alive.iter().filter_map(counted).collect();
+        let said_ns = carried.as_ref().map(|carried| carried.boot_ns);
+        world.credits.begin(world.table.iter_mut_from(0), world.machine.hz, &counted, said_ns);
+        self.since_ns = world.this_round_ns;
+        match carried {
+            Some(carried) => {
+                self.since_ns = carried.tick_ns;
+                if let Ok(date) = carried.day.parse::<Date>() {
+                    let key = |spent: &Spent| {
+                        let whose = spent.program.as_ref().map_or(Whose::Kernel, |name| Whose::Program(name.as_bytes().into()));
+                        (whose, spent.uid)
+                    };
+                    let spent = carried.spent.iter().map(|spent| (key(spent), spent.cpu_ns));
+                    world.credits.restore_day(date, carried.unattributed_ns, spent);
+                }
+                self.closure.begin(Some(carried.clocks));
+            }
+            None => self.closure.begin(None),
+        }
+        self.ticked_ns = self.since_ns;
+    }
+
+    /// The first tick is the next from now on.
+    pub fn begin_ticks(&mut self) {
+        self.beats.iter_mut().for_each(Beat::begin);
+    }
+
+    /// Whether any of the streams is recorded.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    /// The ticks of one of the streams.
+    pub fn beat(&mut self, stream: Stream) -> Option<&mut Beat> {
+        STREAMS.iter().position(|known| *known == stream).and_then(|at| self.beats.get_mut(at))
+    }
+
+    /// How often they tick.
+    #[must_use]
+    pub fn cadence(&self) -> Option<Cadence> {
+        self.beats.iter().find_map(Beat::cadence)
+    }
+
+    /// The tick that is due now, the same of all streams that are recorded.
+    pub fn take(&mut self, now_ns: i64) -> Option<Tick> {
+        let ticks = self.beats.each_mut().map(|beat| beat.take(now_ns));
+        let tick = ticks.iter().find_map(|tick| *tick)?;
+        for (beat, tick) in self.beats.iter_mut().zip(ticks) {
+            beat.skipped += tick.map_or(0, |tick| tick.skipped);
+        }
+        Some(tick)
+    }
+
+    /// How long until the next tick.
+    #[must_use]
+    pub fn wait(&self, now_ns: i64) -> Option<Duration> {
+        self.beats.iter().filter_map(|beat| beat.wait(now_ns)).min()
+    }
+
+    /// These may have used something.
+    pub fn touch(&mut self, pids: &[u32]) {
+        if self.is_on {
+            self.touched.add(pids);
+        }
+    }
+
+    /// Everyone has just been looked at for a tick: the machine's clocks are read at the same moment.
+    pub fn look(&mut self, world: &World) {
+        if self.is_on {
+            self.closure.look(&world.proc, world.machine.hz);
+        }
+    }
+
+    /// Whether that was done since the tick before.
+    #[must_use]
+    pub const fn has_looked(&self) -> bool {
+        self.closure.has_looked()
+    }
+
+    /// Counts what was used since the tick before: it belongs to this day. `at_stop` the living have a row too.
+    pub fn count(&mut self, world: &mut World, date: Date, at_stop: bool) {
+        let World { table, credits, machine, .. } = world;
+        for pid in self.touched.take() {
+            if let Some(process) = table.get_mut(pid) {
+                credits.count(process);
+            }
+        }
+        let sum_ns = credits.tick(date);
+        let beyond_ns = self.closure.tick(sum_ns, credits.root_ns());
+        credits.days.unattributed_ns = credits.days.unattributed_ns.saturating_add(beyond_ns.unwrap_or(0));
+        let living = table.iter_mut_from(0).filter(|process| !process.life.ended && !process.life.was_zombie);
+        credits.lives.parts(living, machine.hz, clock::boottime_ns(), at_stop, |process| key_of(process, true));
+        self.ticked_ns = world.this_round_ns;
+    }
+
+    /// What one of the streams has to say; `None` where it is not recorded.
+    pub fn ready(&mut self, world: &mut World, stream: Stream, cpus: u64, day_minutes: u64) -> Option<Ready> {
+        let at = STREAMS.iter().position(|known| *known == stream)?;
+        let columns = self.columns[at].clone()?;
+        let World { credits, names, .. } = world;
+        let names: &Names = names;
+        Some(match stream {
+            Stream::Credits => {
+                let closure = self.closure.interval();
+                let span = Span {
+                    ns: self.ticked_ns.saturating_sub(self.since_ns),
+                    cpus,
+                    day_minutes,
+                    day_ns: credits.days.sum_ns,
+                    day_unattributed_ns: credits.days.unattributed_ns,
+                    closure,
+                };
+                Ready { rows: sampler::rows(credits.list(), names, &columns, &span), columns, totals: closure.fields() }
+            }
+            Stream::CreditsProcess => Ready { rows: sampler::lives(credits.lives.waiting(), names, &columns), columns, totals: Vec::new() },
+            _ => return None,
+        })
+    }
+
+    /// The sample of this stream was taken.
+    pub fn taken(&mut self, world: &mut World, stream: Stream) {
+        match stream {
+            Stream::Credits => {
+                world.credits.begin_interval();
+                self.closure.taken();
+                self.since_ns = self.ticked_ns;
+            }
+            Stream::CreditsProcess => world.credits.lives.taken(),
+            _ => {}
+        }
+    }
+
+    /// What a recorder after this one must know; `None` while nothing is counted.
+    #[must_use]
+    pub fn carried(&self, world: &World) -> Option<Box<Carried>> {
+        if !self.is_on {
+            return None;
+        }
+        let credits = &world.credits;
+        let program = |(whose, _): &Key| match whose {
+            Whose::Kernel => None,
+            Whose::Program(name) => Some(String::from_utf8_lossy(name).into_owned()),
+        };
+        let spent = credits.list().iter().filter(|account| account.day_ns > 0).map(|account| Spent {
+            program: program(&account.key),
+            uid: account.key.1,
+            cpu_ns: account.day_ns,
+        });
+        Some(Box::new(Carried {
+            boot_ns: clock::boottime_ns(),
+            tick_ns: self.ticked_ns,
+            day: credits.days.today().map(|date| date.to_string()).unwrap_or_default(),
+            unattributed_ns: credits.days.unattributed_ns,
+            spent: spent.collect(),
+            clocks: self.closure.before().cloned().unwrap_or_default(),
+            balances: std::collections::BTreeMap::new(),
+        }))
+    }
+}

@@ -1,0 +1,179 @@
+//! What single processes used, for stream `credits_process`: at their end, and in parts while they live.
+//!
+//! A row is about what no row before it told: all rows of a process add up to what it used while it was recorded, across restarts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use super::super::facts::Reading;
+use super::super::obituary::Obituary;
+use super::super::table::Process;
+use super::account::{Key, Whose};
+use super::accounts::born_ns;
+use super::credit::Told;
+use crate::record::cmd::Cmd;
+
+/// Rows between two ticks; beyond them those of a program and user stand in one.
+const MOST: usize = 50_000;
+
+/// What a row tells.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// Who.
+    pub pid: u32,
+    /// Its start ticks; `None` of one whose birth nobody told.
+    pub start: Option<u64>,
+    /// What it counted for at the end.
+    pub key: Key,
+    /// It lives on, and this is its so manieth row.
+    pub part: Option<u32>,
+    /// How long this row is about, nanoseconds.
+    pub wall_ns: Option<u64>,
+    /// What it used in that time, nanoseconds.
+    pub cpu_ns: Option<u64>,
+    /// What it used in its whole life, and how long that is, nanoseconds.
+    pub whole: Option<(u64, u64)>,
+    /// How many stand in this row.
+    pub lives: u64,
+    /// The command line.
+    pub cmd: Option<Arc<Cmd>>,
+}
+
+/// Rows that wait for the tick.
+#[derive(Debug, Default)]
+pub struct Lives {
+    /// How often those that live on have a row; `None` while the stream is off.
+    every: Option<Duration>,
+    waiting: Vec<Life>,
+    /// Where the rows are that stand for many.
+    folded: FxHashMap<Key, usize>,
+    /// When the living were looked through last, CLOCK_BOOTTIME nanoseconds.
+    looked_ns: u64,
+}
+
+impl Lives {
+    /// How often those that live on have a row; `None` switches the stream off.
+    pub fn set(&mut self, every: Option<Duration>) {
+        self.every = every;
+        if every.is_none() {
+            self.taken();
+        }
+    }
+
+    /// Somebody ended: all it used is counted by now.
+    pub fn ended(&mut self, process: &Process, obituary: &Obituary, hz: u64) {
+        if self.every.is_none() || obituary.is_kthread {
+            return;
+        }
+        let (used_ns, Told { cpu_ns, boot_ns, .. }) = (process.credit.counted.ns, process.credit.told);
+        let is_known = obituary.used.cpu_ns.is_some() || used_ns > 0;
+        // What of its life was told, or came before recording.
+        let before_ns = boot_ns.saturating_sub(born_ns(process, hz));
+        self.add(
+            obituary,
+            obituary.lifetime_ns.map(|life_ns| life_ns.saturating_sub(before_ns)),
+            is_known.then(|| used_ns.saturating_sub(cpu_ns)),
+            obituary.lifetime_ns.filter(|_| is_known).map(|life_ns| (used_ns, life_ns)),
+        );
+    }
+
+    /// Somebody ended whom nobody knew.
+    pub fn stranger(&mut self, obituary: &Obituary) {
+        if self.every.is_some() {
+            let whole = obituary.used.cpu_ns.zip(obituary.lifetime_ns);
+            self.add(obituary, obituary.lifetime_ns, obituary.used.cpu_ns, whole);
+        }
+    }
+
+    fn add(&mut self, obituary: &Obituary, wall_ns: Option<u64>, cpu_ns: Option<u64>, whole: Option<(u64, u64)>) {
+        let program = obituary.program.known().unwrap_or(&obituary.comm);
+        let key = (Whose::Program(Arc::clone(program)), obituary.owner.known().copied());
+        if self.waiting.len() >= MOST {
+            if let Some(row) = self.folded.get(&key).and_then(|at| self.waiting.get_mut(*at)) {
+                row.lives += 1;
+                row.wall_ns = sum(row.wall_ns, wall_ns);
+                row.cpu_ns = sum(row.cpu_ns, cpu_ns);
+                row.whole = None;
+                return;
+            }
+            self.folded.insert(key.clone(), self.waiting.len());
+        }
+        let cmd = match &obituary.cmd {
+            Reading::Known(cmd) => Some(Arc::clone(cmd)),
+            _ if obituary.comm.is_empty() => None,
+            _ => Some(Arc::new(Cmd::Comm(obituary.comm.as_ref().into()))),
+        };
+        self.waiting.push(Life { pid: obituary.pid, start: obituary.start, key, part: None, wall_ns, cpu_ns, whole, lives: 1, cmd });
+    }
+
+    /// Those that live on, where their time has come, or all of them `at_stop`; who used nothing since its last row has none. All that
+    /// they used is counted by now.
+    pub fn parts<'a>(
+        &mut self,
+        processes: impl Iterator<Item = &'a mut Process>,
+        hz: u64,
+        boot_ns: u64,
+        at_stop: bool,
+        key: impl Fn(&Process) -> Option<Key>,
+    ) {
+        let Some(every) = self.every else { return };
+        let every_ns = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
+        // A part may come a twentieth of its time late: everybody need not be looked through at each tick.
+        if !at_stop && boot_ns.saturating_sub(self.looked_ns) < every_ns / 20 {
+            return;
+        }
+        self.looked_ns = boot_ns;
+        for process in processes {
+            let credit = &process.credit;
+            let used_ns = credit.counted.ns;
+            let born_ns = born_ns(process, hz);
+            let since_ns = credit.told.boot_ns.max(born_ns);
+            let cpu_ns = used_ns.saturating_sub(credit.told.cpu_ns);
+            let is_due = at_stop || boot_ns.saturating_sub(since_ns) >= every_ns;
+            if !is_due || cpu_ns == 0 || process.stat.is_kthread() {
+                continue;
+            }
+            let Some(key) = key(process) else { continue };
+            let parts = credit.told.parts.saturating_add(1);
+            self.waiting.push(Life {
+                pid: process.id.pid,
+                start: Some(process.id.start),
+                key,
+                part: Some(parts),
+                wall_ns: Some(boot_ns.saturating_sub(since_ns)),
+                cpu_ns: Some(cpu_ns),
+                whole: Some((used_ns, boot_ns.saturating_sub(born_ns))),
+                lives: 1,
+                cmd: match &process.facts.cmd {
+                    Reading::Known(cmd) => Some(Arc::clone(cmd)),
+                    _ => Some(Arc::new(Cmd::Comm(process.comm.as_ref().into()))),
+                },
+            });
+            process.credit.told = Told { cpu_ns: used_ns, boot_ns, parts };
+        }
+    }
+
+    /// What waits, ordered by pid.
+    pub fn waiting(&mut self) -> &[Life] {
+        // What comes next folds into nobody's row by its old place.
+        self.folded.clear();
+        self.waiting.sort_by_key(|life| (life.pid, life.start));
+        &self.waiting
+    }
+
+    /// What waited was taken.
+    pub fn taken(&mut self) {
+        self.waiting.clear();
+        self.folded.clear();
+    }
+}
+
+/// The sum of what is known; of nothing known, nothing.
+fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.saturating_add(other)),
+        (one, other) => one.or(other),
+    }
+}
