@@ -39,14 +39,18 @@ impl Clock {
         let flag = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("clock".to_owned()).spawn(move || {
             let mut readings = Vec::new();
-            while !flag.load(Ordering::Relaxed) {
+            loop {
+                // One more after it was stopped, so that what came before that lies between two readings.
+                let last = flag.load(Ordering::Relaxed);
                 let time = Timestamp::now();
                 if let Ok(stat) = stat() {
                     readings.push(Reading { time, groups: root.as_deref().and_then(usage), stat });
                 }
+                if last {
+                    return readings;
+                }
                 std::thread::sleep(PERIOD);
             }
-            readings
         })?;
         Ok(Clock { stop, thread: Some(thread) })
     }
