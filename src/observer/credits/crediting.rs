@@ -16,8 +16,11 @@ use super::super::world::World;
 use super::account::{Key, Whose};
 use super::accounts::key_of;
 use super::closure::Closure;
+use crate::config::Budget;
 use crate::record::alive::Alive;
 use crate::record::carried::{Carried, Counted, Spent};
+use crate::record::moment::Moment;
+use crate::record::sample::{Counts, Row};
 use crate::record::schema::Columns;
 use crate::record::stream::Stream;
 use crate::source::clock;
@@ -36,6 +39,8 @@ pub struct Orders {
     pub partial_every: Duration,
     /// The most accounts told apart.
     pub most: usize,
+    /// What may be spent.
+    pub budgets: Vec<Budget>,
 }
 
 /// What one of the streams has to say.
@@ -61,6 +66,8 @@ pub struct Crediting {
     since_ns: u64,
     /// When that was for the last tick.
     ticked_ns: u64,
+    /// The rows of stream `budgets` at the last tick.
+    balances: Vec<Row>,
     is_on: bool,
 }
 
@@ -70,6 +77,7 @@ impl Crediting {
         let Some(orders) = orders else {
             self.beats.iter_mut().for_each(|beat| beat.set(None));
             if std::mem::take(&mut self.is_on) {
+                world.credits.budgets.select(&[], &mut world.alerts);
                 world.credits.end(world.table.iter_mut_from(0));
                 *self = Self::default();
             }
@@ -80,6 +88,7 @@ impl Crediting {
         }
         self.columns.clone_from(&orders.columns);
         world.credits.set_most(orders.most);
+        world.credits.budgets.select(&orders.budgets, &mut world.alerts);
         world.credits.lives.set(self.columns[1].as_ref().map(|_| orders.partial_every));
         if !std::mem::replace(&mut self.is_on, true) {
             self.closure.find(&world.proc);
@@ -103,6 +112,7 @@ impl Crediting {
         match carried {
             Some(carried) => {
                 self.since_ns = carried.tick_ns;
+                world.credits.budgets.restore(carried.balances);
                 if let Ok(date) = carried.day.parse::<Date>() {
                     let key = |spent: &Spent| {
                         let whose = spent.program.as_ref().map_or(Whose::Kernel, |name| Whose::Program(name.as_bytes().into()));
@@ -177,19 +187,22 @@ impl Crediting {
     }
 
     /// Counts what was used since the tick before: it belongs to this day. `at_stop` the living have a row too.
-    pub fn count(&mut self, world: &mut World, date: Date, at_stop: bool) {
-        let World { table, credits, machine, .. } = world;
+    pub fn count(&mut self, world: &mut World, due: Moment, date: Date, at_stop: bool) {
+        let World { table, credits, machine, names, alerts, this_round_ns, .. } = world;
         for pid in self.touched.take() {
             if let Some(process) = table.get_mut(pid) {
                 credits.count(process);
             }
         }
-        let sum_ns = credits.tick(date);
+        let sum_ns = credits.tick(date, names);
         let beyond_ns = self.closure.tick(sum_ns, credits.root_ns());
         credits.days.unattributed_ns = credits.days.unattributed_ns.saturating_add(beyond_ns.unwrap_or(0));
         let living = table.iter_mut_from(0).filter(|process| !process.life.ended && !process.life.was_zombie);
         credits.lives.parts(living, machine.hz, clock::boottime_ns(), at_stop, |process| key_of(process, true));
-        self.ticked_ns = world.this_round_ns;
+        let interval_ns = this_round_ns.saturating_sub(self.ticked_ns);
+        self.ticked_ns = *this_round_ns;
+        let columns = self.columns[2].clone().unwrap_or_else(|| Columns::standard(Stream::Budgets));
+        self.balances = credits.budgets.tick(interval_ns, due, &columns, alerts);
     }
 
     /// What one of the streams has to say; `None` where it is not recorded.
@@ -212,7 +225,11 @@ impl Crediting {
                 Ready { rows: sampler::rows(credits.list(), names, &columns, &span), columns, totals: closure.fields() }
             }
             Stream::CreditsProcess => Ready { rows: sampler::lives(credits.lives.waiting(), names, &columns), columns, totals: Vec::new() },
-            _ => return None,
+            _ => {
+                let rows = std::mem::take(&mut self.balances);
+                let counts = Counts { seen: rows.len() as u64, ..Counts::default() };
+                Ready { rows: Rows { rows, left: Vec::new(), counts }, columns, totals: Vec::new() }
+            }
         })
     }
 
@@ -252,7 +269,7 @@ impl Crediting {
             unattributed_ns: credits.days.unattributed_ns,
             spent: spent.collect(),
             clocks: self.closure.before().cloned().unwrap_or_default(),
-            balances: std::collections::BTreeMap::new(),
+            balances: credits.budgets.balances().map(|(name, credits)| (name.to_owned(), credits)).collect(),
         }))
     }
 }

@@ -5,6 +5,7 @@
 //! * [`accounts`]: all of them: who comes, is counted, changes, ends.
 //! * [`day`]: what each spent since local midnight.
 //! * [`lives`]: what single processes used, for stream `credits_process`.
+//! * [`budgets`]: what programs, users and control groups may spend, and who runs out of it.
 //! * [`closure`]: the sum over all accounts beside the machine's own clock.
 //! * [`crediting`]: streams `credits`, `credits_process` and `budgets`, from a tick to their samples.
 //!
@@ -21,6 +22,8 @@
 
 pub mod account;
 pub mod accounts;
+mod balance;
+pub mod budgets;
 pub mod closure;
 pub mod cpu;
 pub mod credit;
