@@ -13,12 +13,17 @@ use crate::meter::Meter;
 use crate::polls::{Poller, Polls};
 use crate::psmond::Way;
 use crate::table::{NONE, Table, Target};
-use crate::told::{Credits, Lives, degraded, per_cent};
+use crate::told::{Budget, Credits, Lives, degraded, per_cent};
 use crate::worker::{Kind, Worker};
 use crate::{BAND, Bench, CREDITS, say};
 
 /// `ps` as shipped beside it.
 const PS: &str = "[ps]\nenabled = true\n";
+
+/// The first of the programs, which has a budget.
+const FIRST: &str = "forkers";
+/// Credits that the first program has at the beginning: more than it spends, less than it could keep.
+const START: f64 = 5.0;
 
 /// A program whose burners burn, and what they used, in seconds.
 #[derive(Debug)]
@@ -48,7 +53,7 @@ impl Bench {
     fn burn(&self) -> Result<Vec<Truth>> {
         let each = self.burners() / 3;
         let plans = [
-            ("forkers", "forked", Kind::Burn(each)),
+            (FIRST, "forked", Kind::Burn(each)),
             ("runners", "executed", Kind::Run(each)),
             ("users", "forked", Kind::Burn(self.burners() - 2 * each)),
         ];
@@ -79,7 +84,9 @@ impl Bench {
 
     fn watched(&self, way: Way<'_>) -> Result<Watched> {
         let clock = Clock::start()?;
-        let mut psmond = self.psmond(&format!("{PS}{CREDITS}"), way)?;
+        let first = name(&program(self.work.path(), FIRST)?);
+        let budget = format!("[[budget]]\nname = \"{FIRST}\"\nprogram = \"{first}\"\nearn = 60\ncap = {}\nstart = {START}\n", START * 2.0);
+        let mut psmond = self.psmond(&format!("{PS}{CREDITS}{budget}"), way)?;
         let poller = Poller::start();
         let truths = self.burn()?;
         psmond.settle()?;
@@ -106,6 +113,7 @@ impl Bench {
         polled(table, truths, &watched.polls);
         self.closure.set(credits.closure());
         closure(table, credits, &watched.clock);
+        budget(table, &Budget::read(&watched.logs, FIRST)?, truths.first().map(|truth| credits.of(&truth.program)));
         let lives = Lives::read(&watched.logs)?;
         table.add("burners: rows of credits_process", lives.rows as f64).note(format!("of {} burners and what else ended", self.burners()));
         table.add("burners: rows of credits_process that stood there before", lives.twice.len() as f64).target(NONE).note(lives.examples());
@@ -171,6 +179,27 @@ fn polled(table: &mut Table, truths: &[Truth], polls: &Result<Polls>) {
             table.add(what, None).note(format!("{error:#}"));
         }
     }
+}
+
+/// What a budget spends is what the account of its program says, and nothing of it is lost on the way to the balance.
+fn budget(table: &mut Table, budget: &Budget, told: Option<f64>) {
+    /// Each row is rounded to a millionth.
+    const ROUNDED: f64 = 0.0002;
+    let spent = budget.spent * 60.0;
+    table
+        .add(
+            "burners: spent of a budget, % of what credits told of its program",
+            told.and_then(|told| per_cent(spent, told)),
+        )
+        .target(Target::Within(99.9, 100.1))
+        .note(format!("{:.6} credits, {spent:.3} s", budget.spent));
+    table
+        .add(
+            "burners: its balance, credits off",
+            budget.balance.map(|balance| balance - (START + budget.earned - budget.spent)),
+        )
+        .target(Target::Within(-ROUNDED, ROUNDED))
+        .note(format!("{START} + {:.6} earned", budget.earned));
 }
 
 /// Of psmond's own clock, and of that which the benchmark read, from the first sample on.

@@ -1,4 +1,5 @@
-//! What `credits` costs beside `ps`, `events` and `exits`: the same without and with it, in turns.
+//! What `credits` costs beside `ps`, `events` and `exits`: the same without and with it, side by side over what stays, in turns
+//! over what comes and goes.
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use jiff::Timestamp;
 
 use crate::herd::{Herd, Kind as Member};
 use crate::journal::{Line, Logs};
-use crate::psmond::Way;
+use crate::meter::Meter;
+use crate::psmond::{Psmond, Setup, Way};
 use crate::table::{Table, Target};
 use crate::worker::{Kind, Worker};
 use crate::{Bench, CREDITS, median, pause, say};
@@ -26,16 +28,22 @@ const RUNNING: usize = 20;
 struct Pairs {
     without: Vec<f64>,
     with: Vec<f64>,
+    differences: Vec<f64>,
 }
 
 impl Pairs {
+    fn add(&mut self, without: f64, with: f64) {
+        self.without.push(without);
+        self.with.push(with);
+        self.differences.push(with - without);
+    }
+
     fn rows(self, table: &mut Table, what: &str, note: &str) {
-        let differences: Vec<f64> = self.with.iter().zip(&self.without).map(|(with, without)| with - without).collect();
-        let each: Vec<String> = differences.iter().map(|us| format!("{us:.2}")).collect();
+        let each: Vec<String> = self.differences.iter().map(|us| format!("{us:.2}")).collect();
         table.add(format!("cost: us of CPU per {what} without credits"), median(self.without)).note(note);
         table.add(format!("cost: us of CPU per {what} with credits"), median(self.with));
         table
-            .add(format!("cost: us of CPU per {what}, the difference"), median(differences))
+            .add(format!("cost: us of CPU per {what}, the difference"), median(self.differences))
             .target(Target::AtMost(1.0))
             .note(format!("of the pairs: {}", each.join(", ")));
     }
@@ -50,16 +58,15 @@ impl Bench {
         ticking.resize(running)?;
         idle.settle();
         ticking.settle();
-        let mut ticks = Pairs::default();
+        let mut samples = Pairs::default();
         for round in 1..=self.rounds {
             say(&format!("cost: per process and sample, round {round} of {}", self.rounds));
-            ticks.without.push(self.per_process_and_sample(BESIDE)?);
-            ticks.with.push(self.per_process_and_sample(&format!("{BESIDE}{CREDITS}"))?);
+            self.side_by_side(&mut samples, round % 2 == 0)?;
         }
         idle.check_intact()?;
         ticking.check_intact()?;
         drop((idle, ticking));
-        ticks.rows(
+        samples.rows(
             table,
             "process and sample",
             &format!("{} idle, {running} that ran since the last sample", self.herd - running),
@@ -68,30 +75,51 @@ impl Bench {
         let mut lives = Pairs::default();
         for round in 1..=self.rounds {
             say(&format!("cost: per life, round {round} of {}", self.rounds));
-            lives.without.push(self.per_life(BESIDE)?);
-            lives.with.push(self.per_life(&format!("{BESIDE}{CREDITS}"))?);
+            lives.add(self.per_life(BESIDE)?, self.per_life(&format!("{BESIDE}{CREDITS}"))?);
         }
         lives.rows(table, "life", "two workers fork children that end, as fast as the machine can");
         Ok(())
     }
 
-    /// Of the middle one of the samples: what others on this machine start and end costs psmond too, and not each second alike.
-    fn per_process_and_sample(&self, streams: &str) -> Result<f64> {
-        let mut psmond = self.psmond(streams, Way::Plain)?;
-        // Its first samples, and what of them it looks at again.
+    /// Two psmonds over the same herd in the same seconds, each on a meter of its own: what others on this machine start and end
+    /// costs both of them. The middle one of the seconds counts, of each and of their difference.
+    fn side_by_side(&self, pairs: &mut Pairs, with_first: bool) -> Result<()> {
+        let meters = [Meter::named("without")?, Meter::named("with")?];
+        let streams = [BESIDE.to_owned(), format!("{BESIDE}{CREDITS}")];
+        let start = |at: usize| {
+            let setup = Setup { exe: &self.exe, streams: &streams[at], way: Way::Plain, environment: None };
+            Psmond::start(setup, &meters[at])
+        };
+        let mut both = if with_first {
+            let with = start(1)?;
+            [start(0)?, with]
+        } else {
+            [start(0)?, start(1)?]
+        };
+        // Their first samples, and what of them they look at again.
         pause(Duration::from_secs(2))?;
         after_the_second(BETWEEN)?;
         let from = Timestamp::now();
-        let (mut before, mut samples) = (psmond.meter.of(&psmond.child)?, Vec::new());
+        let read = |both: &[Psmond<'_>; 2]| -> Result<[f64; 2]> {
+            let us = |psmond: &Psmond<'_>| Ok::<_, anyhow::Error>(psmond.meter.of(&psmond.child)?.as_secs_f64() * 1e6);
+            Ok([us(&both[0])?, us(&both[1])?])
+        };
+        let (mut before, mut seconds) = (read(&both)?, Pairs::default());
         for _ in 0..self.seconds {
             after_the_second(BETWEEN)?;
-            let now = psmond.meter.of(&psmond.child)?;
-            samples.push(now.saturating_sub(before).as_secs_f64() * 1e6);
+            let now = read(&both)?;
+            seconds.add(now[0] - before[0], now[1] - before[1]);
             before = now;
         }
-        psmond.check_alive()?;
-        let seen = median(seen(&psmond.stop()?, from)?).context("no sample of stream ps")?;
-        Ok(median(samples).context("no sample")? / seen)
+        both.iter_mut().try_for_each(Psmond::check_alive)?;
+        let [without, with] = both.map(Psmond::stop);
+        let seen = median(seen(&without?, from)?).context("no sample of stream ps")?;
+        with?;
+        let middle = |values: &[f64]| Ok::<_, anyhow::Error>(median(values.to_vec()).context("no second")? / seen);
+        pairs.without.push(middle(&seconds.without)?);
+        pairs.with.push(middle(&seconds.with)?);
+        pairs.differences.push(middle(&seconds.differences)?);
+        Ok(())
     }
 
     fn per_life(&self, streams: &str) -> Result<f64> {

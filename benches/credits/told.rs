@@ -158,6 +158,30 @@ impl Lives {
     }
 }
 
+/// A budget of stream `budgets`, in credits: what its samples say together, and what is left at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Budget {
+    pub(crate) earned: f64,
+    pub(crate) spent: f64,
+    pub(crate) balance: Option<f64>,
+}
+
+impl Budget {
+    pub(crate) fn read(logs: &Logs, name: &str) -> Result<Self> {
+        let mut budget = Budget::default();
+        logs.lines("budgets", |line| {
+            let Line::Row(row) = line else { return };
+            if row.get("name") == Some(name) {
+                let credits = |column| row.get(column).and_then(|text| text.parse::<f64>().ok());
+                budget.earned += credits("earned").unwrap_or(0.0);
+                budget.spent += credits("spent").unwrap_or(0.0);
+                budget.balance = credits("balance").or(budget.balance);
+            }
+        })?;
+        Ok(budget)
+    }
+}
+
 /// What psmond noted as degraded, in any stream, each once.
 pub(crate) fn degraded(logs: &Logs) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
