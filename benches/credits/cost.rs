@@ -1,6 +1,7 @@
-//! What `credits` costs beside `ps`, `events` and `exits`: the same without and with it, side by side over what stays, in turns
-//! over what comes and goes.
+//! What `credits` costs beside `ps`, `events` and `exits`: without and with it, side by side.
 
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -32,7 +33,8 @@ struct Pairs {
 }
 
 impl Pairs {
-    fn add(&mut self, without: f64, with: f64) {
+    fn add(&mut self, without: Duration, with: Duration) {
+        let [without, with] = [without, with].map(|cpu| cpu.as_secs_f64() * 1e6);
         self.without.push(without);
         self.with.push(with);
         self.differences.push(with - without);
@@ -58,10 +60,11 @@ impl Bench {
         ticking.resize(running)?;
         idle.settle();
         ticking.settle();
+        let meters = [Meter::named("without")?, Meter::named("with")?];
         let mut samples = Pairs::default();
         for round in 1..=self.rounds {
             say(&format!("cost: per process and sample, round {round} of {}", self.rounds));
-            self.side_by_side(&mut samples, round % 2 == 0)?;
+            self.per_process_and_sample(&mut samples, Both::start(&self.exe, &meters, round % 2 == 0)?)?;
         }
         idle.check_intact()?;
         ticking.check_intact()?;
@@ -75,66 +78,85 @@ impl Bench {
         let mut lives = Pairs::default();
         for round in 1..=self.rounds {
             say(&format!("cost: per life, round {round} of {}", self.rounds));
-            lives.add(self.per_life(BESIDE)?, self.per_life(&format!("{BESIDE}{CREDITS}"))?);
+            self.per_life(&mut lives, Both::start(&self.exe, &meters, round % 2 == 0)?)?;
         }
         lives.rows(table, "life", "two workers fork children that end, as fast as the machine can");
         Ok(())
     }
 
-    /// Two psmonds over the same herd in the same seconds, each on a meter of its own: what others on this machine start and end
-    /// costs both of them. The middle one of the seconds counts, of each and of their difference.
-    fn side_by_side(&self, pairs: &mut Pairs, with_first: bool) -> Result<()> {
-        let meters = [Meter::named("without")?, Meter::named("with")?];
-        let streams = [BESIDE.to_owned(), format!("{BESIDE}{CREDITS}")];
-        let start = |at: usize| {
-            let setup = Setup { exe: &self.exe, streams: &streams[at], way: Way::Plain, environment: None };
-            Psmond::start(setup, &meters[at])
-        };
-        let mut both = if with_first {
-            let with = start(1)?;
-            [start(0)?, with]
-        } else {
-            [start(0)?, start(1)?]
-        };
+    /// Over the same herd in the same seconds. The middle one of the seconds counts, of each and of their difference.
+    fn per_process_and_sample(&self, pairs: &mut Pairs, both: Both<'_>) -> Result<()> {
+        let Both([mut without, mut with]) = both;
         // Their first samples, and what of them they look at again.
         pause(Duration::from_secs(2))?;
         after_the_second(BETWEEN)?;
         let from = Timestamp::now();
-        let read = |both: &[Psmond<'_>; 2]| -> Result<[f64; 2]> {
-            let us = |psmond: &Psmond<'_>| Ok::<_, anyhow::Error>(psmond.meter.of(&psmond.child)?.as_secs_f64() * 1e6);
-            Ok([us(&both[0])?, us(&both[1])?])
-        };
-        let (mut before, mut seconds) = (read(&both)?, Pairs::default());
+        let (mut before, mut seconds) = ([without.used()?, with.used()?], Pairs::default());
         for _ in 0..self.seconds {
             after_the_second(BETWEEN)?;
-            let now = read(&both)?;
-            seconds.add(now[0] - before[0], now[1] - before[1]);
+            let now = [without.used()?, with.used()?];
+            seconds.add(now[0].saturating_sub(before[0]), now[1].saturating_sub(before[1]));
             before = now;
         }
-        both.iter_mut().try_for_each(Psmond::check_alive)?;
-        let [without, with] = both.map(Psmond::stop);
-        let seen = median(seen(&without?, from)?).context("no sample of stream ps")?;
-        with?;
-        let middle = |values: &[f64]| Ok::<_, anyhow::Error>(median(values.to_vec()).context("no second")? / seen);
-        pairs.without.push(middle(&seconds.without)?);
-        pairs.with.push(middle(&seconds.with)?);
-        pairs.differences.push(middle(&seconds.differences)?);
+        without.check_alive()?;
+        with.check_alive()?;
+        let logs = without.stop()?;
+        with.stop()?;
+        let seen = median(seen(&logs, from)?).context("no sample of stream ps")?;
+        let middle = |values: Vec<f64>| Ok::<_, anyhow::Error>(median(values).context("no second")? / seen);
+        pairs.without.push(middle(seconds.without)?);
+        pairs.with.push(middle(seconds.with)?);
+        pairs.differences.push(middle(seconds.differences)?);
         Ok(())
     }
 
-    fn per_life(&self, streams: &str) -> Result<f64> {
-        let mut psmond = self.psmond(streams, Way::Plain)?;
+    /// Over the same storm.
+    fn per_life(&self, pairs: &mut Pairs, both: Both<'_>) -> Result<()> {
+        let Both([mut without, mut with]) = both;
+        let before = [without.used()?, with.used()?];
         let kind = Kind::Fork(Duration::from_secs(self.seconds) / 2);
-        let start = |number| Worker::start(&kind, number, self.work.path(), None, std::process::Stdio::null());
+        let start = |number| Worker::start(&kind, number, self.work.path(), None, Stdio::null());
         let workers = [start(0)?, start(1)?];
         let mut children = 0;
         for worker in workers {
             children += worker.finish(kind.limit())?.children;
         }
-        let cpu = psmond.settle()?;
-        psmond.stop()?;
         ensure!(children > 0, "no children");
-        Ok(cpu.as_secs_f64() * 1e6 / children as f64)
+        without.settle()?;
+        with.settle()?;
+        let after = [without.used()?, with.used()?];
+        without.stop()?;
+        with.stop()?;
+        let each = |at: usize| after[at].saturating_sub(before[at]) / u32::try_from(children).unwrap_or(u32::MAX);
+        pairs.add(each(0), each(1));
+        Ok(())
+    }
+}
+
+/// One without credits and one with them, which run at once, each on a meter of its own: what others on this machine start and end
+/// costs both of them.
+#[derive(Debug)]
+struct Both<'a>([Psmond<'a>; 2]);
+
+impl<'a> Both<'a> {
+    fn start(exe: &Path, meters: &'a [Meter; 2], with_first: bool) -> Result<Self> {
+        let streams = [BESIDE.to_owned(), format!("{BESIDE}{CREDITS}")];
+        let start = |at: usize| {
+            let setup = Setup { exe, streams: &streams[at], way: Way::Plain, environment: None };
+            Psmond::start(setup, &meters[at])
+        };
+        if with_first {
+            let with = start(1)?;
+            return Ok(Both([start(0)?, with]));
+        }
+        Ok(Both([start(0)?, start(1)?]))
+    }
+}
+
+impl Psmond<'_> {
+    /// What its meter stands at.
+    fn used(&self) -> Result<Duration> {
+        self.meter.of(&self.child)
     }
 }
 
