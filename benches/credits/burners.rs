@@ -184,7 +184,7 @@ fn polled(table: &mut Table, truths: &[Truth], polls: &Result<Polls>) {
 /// What a budget spends is what the account of its program says, and nothing of it is lost on the way to the balance.
 fn budget(table: &mut Table, budget: &Budget, told: Option<f64>) {
     /// Each row is rounded to a millionth.
-    const ROUNDED: f64 = 0.0002;
+    const ROUNDED: f64 = 200.0;
     let spent = budget.spent * 60.0;
     table
         .add(
@@ -195,8 +195,8 @@ fn budget(table: &mut Table, budget: &Budget, told: Option<f64>) {
         .note(format!("{:.6} credits, {spent:.3} s", budget.spent));
     table
         .add(
-            "burners: its balance, credits off",
-            budget.balance.map(|balance| balance - (START + budget.earned - budget.spent)),
+            "burners: its balance, millionths of a credit off",
+            budget.balance.map(|balance| (balance - (START + budget.earned - budget.spent)) * 1e6),
         )
         .target(Target::Within(-ROUNDED, ROUNDED))
         .note(format!("{START} + {:.6} earned", budget.earned));

@@ -62,10 +62,16 @@ impl Bench {
         let away = |one: &&Spent| one.lived.is_some_and(|(from, to)| gaps.iter().any(|gap| from < gap.1 && gap.0 < to));
         let (told, all, unknown) = (credits.of(&name(&programs[1])), seconds(&short), seconds(short.iter().filter(away)));
         let known = all - unknown;
+        let seen: Vec<Spent> = short.iter().filter(|one| one.lived.is_some() && !away(one)).cloned().collect();
         table
             .add("restart: short lives, % of those that psmond could see", per_cent(told, known))
             .target(Target::Within(98.5, per_cent(all, known).unwrap_or(100.0) * 1.005))
-            .note(format!("{told:.3} of {known:.3} s, {unknown:.3} s while psmond was away or came"));
+            .note(format!(
+                "{told:.3} of {known:.3} s, {unknown:.3} s while psmond was away or came; of {} lives {} have no row in credits_process, the others {:.2} %",
+                seen.len(),
+                lives.without(&pids(&seen)),
+                per_cent(lives.of(&pids(&seen)), seconds(seen.iter().filter(|one| lives.has(one.pid)))).unwrap_or_default()
+            ));
         table.add("restart: rows of credits_process that stood there before", lives.twice.len() as f64).target(NONE).note(lives.examples());
         Ok(())
     }

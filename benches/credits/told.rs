@@ -154,7 +154,11 @@ impl Lives {
 
     /// Those of them that have no row.
     pub(crate) fn without(&self, pids: &BTreeSet<u32>) -> usize {
-        pids.iter().filter(|pid| !self.cpu.contains_key(pid)).count()
+        pids.iter().filter(|pid| !self.has(**pid)).count()
+    }
+
+    pub(crate) fn has(&self, pid: u32) -> bool {
+        self.cpu.contains_key(&pid)
     }
 }
 
