@@ -89,7 +89,7 @@ impl Crediting {
         self.columns.clone_from(&orders.columns);
         world.credits.set_most(orders.most);
         world.credits.budgets.select(&orders.budgets, &mut world.alerts);
-        world.credits.lives.set(self.columns[1].as_ref().map(|_| orders.partial_every));
+        world.credits.lives.set(self.columns[1].as_ref().map(|_| orders.partial_every), orders.cadence.interval);
         if !std::mem::replace(&mut self.is_on, true) {
             self.closure.find(&world.proc);
             if !world.table.is_empty() {
