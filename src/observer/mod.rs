@@ -22,7 +22,7 @@
 //!   [`metering`]: streams `usage` and `usage_process`, from a tick to its samples.
 //! * `stuck`: who does not answer, said once, and that it is over.
 //! * [`sockets`]: which sockets processes hold, and what they are.
-//! * [`survey`]: one look at the memory of everyone, without a table.
+//! * [`survey`]: one look at the memory of everyone, without a table; [`scan`]: names and memory of many, the shortest way.
 //! * [`samplers`]: rows from the table.
 //! * [`thread`]: the observer as others hold it; `event_loop`: what runs all of it, on a thread of its own.
 //!
@@ -54,6 +54,7 @@ pub mod recorder;
 pub mod records;
 pub mod round;
 pub mod samplers;
+pub mod scan;
 pub mod schedule;
 pub mod shown;
 pub mod sockets;
@@ -64,4 +65,5 @@ pub mod thread;
 pub mod touched;
 pub mod usage;
 pub mod weighing;
+
 pub mod world;

@@ -85,7 +85,7 @@ pub fn parse(text: &[u8]) -> Option<Memory> {
 #[must_use]
 pub fn take(proc: &Proc, pid: u32) -> Taken {
     let (cpu, began) = (clock_gettime(ClockId::ThreadCPUTime), Instant::now());
-    let mut memory = read_by(|rollup| proc.open_of(pid, if rollup { b"/smaps_rollup" } else { b"/smaps" }));
+    let mut memory = of(proc, pid);
     if memory == Err(ReadError::Vanished)
         && let Ok(dir) = proc.process(pid)
     {
@@ -94,6 +94,14 @@ pub fn take(proc: &Proc, pid: u32) -> Taken {
     let took = began.elapsed();
     let spent = clock_gettime(ClockId::ThreadCPUTime) - cpu;
     Taken { memory, cpu: Duration::try_from(spent).unwrap_or_default(), took }
+}
+
+/// As [`read`], by the pid and not by a directory.
+///
+/// # Errors
+/// As [`read`] says.
+pub fn of(proc: &Proc, pid: u32) -> Result<Memory, ReadError> {
+    read_by(|rollup| proc.open_of(pid, if rollup { b"/smaps_rollup" } else { b"/smaps" }))
 }
 
 /// Reads the memory of a process: of `smaps_rollup`, or of `smaps` where that is not there.
