@@ -15,7 +15,7 @@
 //! * [`programs`]: rules, compiled, and which program a process counts for.
 //! * [`schedule`]: when a tick is due; [`beat`]: the ticks of one stream, and which of them are full.
 //! * [`footprint`]: what is remembered of a process's memory, and whether to read it again; [`pass`]: the readings of a tick, spread
-//!   over a window; [`weighing`]: stream `pss`, from its ticks to its samples.
+//!   over a window; [`due`]: who is to be considered; [`weight`]: the totals; [`weighing`]: stream `pss`, from its ticks to its samples.
 //! * [`radar`]: how near processes are to their limits; [`cgroups`]: those of their control groups; [`crossings`]: who comes near.
 //! * [`touched`]: whose row may have changed since a stream's sample before.
 //! * [`usage`]: what is remembered of what a process uses, and how it is read; [`own_io`]: its io without its children's; [`accounts`]: what programs used, the dead included;
@@ -36,6 +36,7 @@ pub mod capture;
 pub mod cgroups;
 pub mod crossings;
 pub mod drain;
+pub mod due;
 mod event_loop;
 pub mod facts;
 pub mod footprint;
@@ -65,5 +66,5 @@ pub mod thread;
 pub mod touched;
 pub mod usage;
 pub mod weighing;
-
+pub mod weight;
 pub mod world;
