@@ -45,7 +45,8 @@ impl Due {
     pub fn take(&mut self, table: &Table, now: Now, max_age: Duration, pids: &mut Vec<u32>) {
         pids.append(&mut self.waiting);
         let is_old = |read: &Read| read.tick + u64::from(SAMPLES) <= now.tick || now.since(read.ns) >= max_age;
-        while let Some(read) = self.readings.pop_front_if(|read| is_old(read)) {
+        while let Some(read) = self.readings.front().copied().filter(is_old) {
+            self.readings.pop_front();
             if is_last(table, read) {
                 pids.push(read.pid);
             }
@@ -82,7 +83,9 @@ impl Due {
     /// How old the oldest reading of anybody is.
     pub fn oldest(&mut self, table: &Table, now_ns: u64) -> Duration {
         let age = |pid: u32| table.get(pid).and_then(|process| process.footprint.as_ref()?.age(now_ns));
-        while self.readings.pop_front_if(|read| !is_last(table, *read)).is_some() {}
+        while self.readings.front().is_some_and(|read| !is_last(table, *read)) {
+            self.readings.pop_front();
+        }
         let first = self.readings.front().map(|read| read.pid);
         first.into_iter().chain(self.waiting.iter().copied()).filter_map(age).max().unwrap_or_default()
     }

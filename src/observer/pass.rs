@@ -56,8 +56,9 @@ impl Pass {
         while self.next_due().is_some_and(|at| at <= now) {
             let (mut group_ns, mut kin) = (0, None);
             while let Some(candidate) =
-                self.queue.pop_front_if(|next| group_ns < AT_ONCE_NS || (kin == Some(next.kin) && group_ns < KIN_AT_ONCE_NS))
+                self.queue.front().copied().filter(|next| group_ns < AT_ONCE_NS || (kin == Some(next.kin) && group_ns < KIN_AT_ONCE_NS))
             {
+                self.queue.pop_front();
                 group_ns += candidate.cost_ns;
                 kin = Some(candidate.kin);
                 due.push(candidate.pid);

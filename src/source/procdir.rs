@@ -126,7 +126,7 @@ impl Proc {
     /// # Errors
     /// As [`ReadError`] says.
     pub fn comm(&self, pid: u32) -> Result<Vec<u8>, ReadError> {
-        read_comm(self.open_of(pid, b"/comm")?)
+        read_comm(&self.open_of(pid, b"/comm")?)
     }
 
     /// How many file descriptors a process has open, as the size of its `fd` directory (Linux 6.2, `proc_fd_getattr` in
@@ -231,7 +231,7 @@ impl ProcessDir {
     /// # Errors
     /// As [`ReadError`] says.
     pub fn comm(&self) -> Result<Vec<u8>, ReadError> {
-        read_comm(self.open("comm")?)
+        read_comm(&self.open("comm")?)
     }
 
     /// The inode by which the network namespace it is in is known.
@@ -296,9 +296,9 @@ pub fn read_at_start(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize, ReadErro
     }
 }
 
-fn read_comm(fd: OwnedFd) -> Result<Vec<u8>, ReadError> {
+fn read_comm(fd: &OwnedFd) -> Result<Vec<u8>, ReadError> {
     let mut buffer = [0; 128];
-    let length = read_at_start(&fd, &mut buffer)?;
+    let length = read_at_start(fd, &mut buffer)?;
     let name = buffer.get(..length).unwrap_or_default();
     Ok(name.strip_suffix(b"\n").unwrap_or(name).to_vec())
 }
