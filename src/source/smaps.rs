@@ -56,7 +56,10 @@ pub fn parse(text: &[u8]) -> Option<Memory> {
     let mut memory = Memory::default();
     let mut found = false;
     let add = |place: &mut Option<u64>, bytes| *place = Some(place.unwrap_or(0).saturating_add(bytes));
-    for line in text.split(|byte| *byte == b'\n') {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(memchr::memchr(b'\n', rest).unwrap_or(rest.len()));
+        rest = after.get(1..).unwrap_or_default();
         // A mapping's own line begins with its address in lower-case hexadecimal digits, a key with a capital letter.
         let Some(colon) = line.first().filter(|first| first.is_ascii_uppercase()).and_then(|_| memchr::memchr(b':', line)) else {
             continue;
