@@ -44,21 +44,40 @@ impl Form {
 /// Bytes as people say them: `9.2M`; powers of 1024.
 #[must_use]
 pub fn scaled(bytes: i64) -> String {
-    const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];
-    if bytes.unsigned_abs() < 1024 {
-        return bytes.to_string();
+    let mut out = Vec::new();
+    write_scaled(bytes, &mut out);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// Appends [`scaled`] bytes. By whole numbers: a table has thousands, and a fraction takes long to write.
+pub fn write_scaled(bytes: i64, out: &mut Vec<u8>) {
+    const UNITS: [u8; 7] = *b" KMGTPE";
+    if bytes < 0 {
+        out.push(b'-');
     }
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let mut value = bytes as f64;
-    let mut unit = "";
-    for next in UNITS {
-        if value.abs() < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = next;
+    let size = bytes.unsigned_abs();
+    let power = size.max(1).ilog2() / 10;
+    let mut number = itoa::Buffer::new();
+    let mut write = |number_of: u128| out.extend_from_slice(number.format(number_of).as_bytes());
+    if power == 0 {
+        write(size.into());
+        return;
     }
-    if value.abs() < 9.95 { format!("{value:.1}{unit}") } else { format!("{value:.0}{unit}") }
+    // Half goes to the even one.
+    let rounded = |tenths: u128| {
+        let (whole, rest) = ((u128::from(size) * tenths) >> (10 * power), (u128::from(size) * tenths) & ((1 << (10 * power)) - 1));
+        let half = 1 << (10 * power - 1);
+        whole + u128::from(rest > half || (rest == half && whole % 2 == 1))
+    };
+    if u128::from(size) * 100 < 995 << (10 * power) {
+        let tenths = rounded(10);
+        write(tenths / 10);
+        out.push(b'.');
+        out.extend_from_slice(itoa::Buffer::new().format(tenths % 10).as_bytes());
+    } else {
+        write(rounded(1));
+    }
+    out.extend(UNITS.get(power as usize));
 }
 
 /// Prints a table with a header line. On a terminal, lines end at its edge.
@@ -204,6 +223,22 @@ mod tests {
     fn bytes_are_said_with_two_or_three_digits() {
         let said = [0, 1023, 1024, 9_646_899, 10_485_760, 1 << 40, 5_000_000_000].map(scaled);
         assert_eq!(said, ["0", "1023", "1.0K", "9.2M", "10M", "1.0T", "4.7G"]);
+        assert_eq!([-1, -2048, i64::MAX, i64::MIN].map(scaled), ["-1", "-2.0K", "8.0E", "-8.0E"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn bytes_are_said_as_their_fraction_is_written(bytes in 1024_i64..1 << 50, shift in 0_u32..40) {
+            let bytes = (bytes >> shift).max(1024);
+            let (mut value, mut unit) = (bytes as f64, ' ');
+            for next in "KMGTPE".chars() {
+                if value >= 1024.0 {
+                    (value, unit) = (value / 1024.0, next);
+                }
+            }
+            let written = if value < 9.95 { format!("{value:.1}{unit}") } else { format!("{value:.0}{unit}") };
+            proptest::prop_assert_eq!(scaled(bytes), written);
+        }
     }
 
     #[test]

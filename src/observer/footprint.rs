@@ -4,10 +4,12 @@
 //! it would bring something new, and but for the one reading that `max_age` asks for a process is not held for more than a small
 //! share of its time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::facts::Reading;
 use super::table::Process;
+use super::weight::Part;
 use crate::source::ReadError;
 use crate::source::smaps::{Memory, Taken};
 
@@ -29,6 +31,8 @@ pub struct Footprint {
     pub memory: Reading<Memory>,
     /// When, CLOCK_MONOTONIC nanoseconds; 0 before the first.
     read_ns: u64,
+    /// When it was asked for last, likewise.
+    pub asked_ns: u64,
     /// When it was first considered, and when an attempt was last made, likewise.
     known_ns: u64,
     tried_ns: u64,
@@ -46,8 +50,15 @@ pub struct Footprint {
     pub refused: bool,
     /// It is in the stream.
     pub visible: bool,
-    /// Samples since it was read.
-    samples: u32,
+    /// The plan before its last reading, or before its first; and the last plan that considered it.
+    since_tick: u64,
+    planned_tick: u64,
+    /// At the last plan there was a reason to read it, or it did not answer.
+    pub waits: bool,
+    /// What the totals hold of it.
+    pub part: Part,
+    /// The executable under which it is noted as one who shares.
+    pub exe: Option<Arc<[u8]>>,
     /// Its CPU clock, resident pages and minor faults then.
     cpu_ns: u64,
     rss_pages: u64,
@@ -92,6 +103,34 @@ pub struct Candidate {
     pub overdue: bool,
     /// What a reading is expected to cost, CPU nanoseconds.
     pub cost_ns: u64,
+    /// The same for those who may share memory: the children of one parent that have one executable.
+    pub kin: u64,
+}
+
+/// When a plan is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The number of the plan, from 1.
+    pub tick: u64,
+    /// CLOCK_MONOTONIC nanoseconds.
+    pub ns: u64,
+}
+
+impl Now {
+    /// How long ago that was.
+    #[must_use]
+    pub const fn since(self, ns: u64) -> Duration {
+        Duration::from_nanos(self.ns.saturating_sub(ns))
+    }
+}
+
+/// What became of a reading.
+#[derive(Clone, Copy, Debug)]
+pub struct Weighed {
+    /// Whose it was.
+    pub pid: u32,
+    /// What was read, and what a MiB cost where that could be told; `None` where it was not answered in time.
+    pub taken: Option<(Taken, Option<u64>)>,
 }
 
 /// The limits of the config.
@@ -112,13 +151,17 @@ impl Footprint {
     }
 
     /// Whether and why a process should be read; `page` is the size of a page, `mib_ns` what a MiB costs elsewhere.
-    pub fn consider(&mut self, process: &Seen, now_ns: u64, limits: &Limits, page: u64, mib_ns: u64) -> Option<Candidate> {
-        self.samples = self.samples.saturating_add(1);
+    pub fn consider(&mut self, process: &Seen, now: Now, limits: &Limits, page: u64, mib_ns: u64) -> Option<Candidate> {
         if self.known_ns == 0 {
-            self.known_ns = now_ns;
+            self.known_ns = now.ns;
             self.planned_flt = process.min_flt;
+            (self.since_tick, self.planned_tick) = (now.tick.saturating_sub(1), now.tick.saturating_sub(1));
         }
-        self.notice_burst(process.min_flt);
+        // Whoever was not considered meanwhile did not run: no faults.
+        self.notice_burst(process.min_flt, now.tick.saturating_sub(self.planned_tick).saturating_sub(1));
+        self.planned_tick = now.tick;
+        let samples = now.tick.saturating_sub(self.since_tick);
+        self.waits = false;
         self.sharers_now = process.sharers.unwrap_or(self.sharers_now);
         let other_share = self.other_share();
         let rss = process.rss_pages.saturating_mul(page);
@@ -127,11 +170,12 @@ impl Footprint {
         let moved = process.rss_pages.abs_diff(self.rss_pages);
         let faults = process.min_flt.saturating_sub(self.min_flt).min(process.rss_pages);
         let one_per_cent = self.rss_pages / 100;
-        let since = |ns: u64| Duration::from_nanos(now_ns.saturating_sub(ns));
+        let since = |ns: u64| now.since(ns);
         let age = since(if never { self.known_ns } else { self.read_ns });
         let overdue = age >= limits.max_age;
         if self.late && !ran && since(self.tried_ns) < limits.max_age {
             // It did not answer, and has not run since: it would not answer now.
+            self.waits = true;
             return None;
         }
         let (reason, wrong_by) = if never {
@@ -140,11 +184,12 @@ impl Footprint {
             (Reason::Changed, moved.max(faults).saturating_mul(page))
         } else if let Some(wrong_by) = other_share {
             (Reason::Sharer, wrong_by)
-        } else if self.samples >= SAMPLES || overdue {
+        } else if samples >= u64::from(SAMPLES) || overdue {
             (Reason::Old, rss / 100)
         } else {
             return None;
         };
+        self.waits = true;
         let cost_ns = BASE_NS + (rss / 1024).saturating_mul(if self.mib_ns == 0 { mib_ns } else { self.mib_ns }) / 1024;
         self.cooling = u128::from(cost_ns) > limits.max_read.as_nanos();
         if self.cooling && (!overdue || self.bursts) {
@@ -154,8 +199,8 @@ impl Footprint {
         if self.tried_ns != 0 && since(self.tried_ns) < (self.took * HELD_SHARE).min(limits.max_age) {
             return None;
         }
-        let wrong_by = wrong_by.saturating_mul(u64::from(self.samples).max(1));
-        Some(Candidate { pid: process.pid, reason, wrong_by, overdue, cost_ns })
+        let wrong_by = wrong_by.saturating_mul(samples.max(1));
+        Some(Candidate { pid: process.pid, reason, wrong_by, overdue, cost_ns, kin: process.pid.into() })
     }
 
     /// By how much its part of what it shares is another with another number of sharers, where that is more than one per cent of
@@ -168,8 +213,11 @@ impl Footprint {
     }
 
     /// More faults than twice the usual and than a handful: it takes its own lock now more than it does otherwise.
-    fn notice_burst(&mut self, min_flt: u64) {
+    fn notice_burst(&mut self, min_flt: u64, calm: u64) {
         const HANDFUL: u64 = 1000;
+        for _ in 0..calm.min(64) {
+            self.usual_flt = self.usual_flt.saturating_mul(7) / 8;
+        }
         let faults = min_flt.saturating_sub(std::mem::replace(&mut self.planned_flt, min_flt));
         self.bursts = faults > HANDFUL && faults > self.usual_flt.saturating_mul(2);
         self.usual_flt = self.usual_flt.saturating_mul(7).saturating_add(faults) / 8;
@@ -188,7 +236,7 @@ impl Footprint {
         }
         (self.read_ns, self.tried_ns) = (now_ns, now_ns);
         (self.cpu_ns, self.rss_pages, self.min_flt) = (seen.cpu_ns, seen.rss_pages, seen.min_flt);
-        (self.samples, self.fresh, self.late) = (0, true, false);
+        (self.since_tick, self.fresh, self.late) = (self.planned_tick, true, false);
         self.sharers = self.sharers_now;
         // A reading that was itself held up, by a machine without a CPU for it, held nobody for so long.
         self.took = taken.took.min(taken.cpu * 4 + Duration::from_millis(1));
@@ -213,6 +261,17 @@ impl Footprint {
         (self.late, self.row_due) = (true, true);
         (self.tried_ns, self.took, self.cpu_ns) = (now_ns, after, seen.cpu_ns);
         self.memory = Reading::Late;
+    }
+
+    /// The plan before its last reading, and when that was, CLOCK_MONOTONIC nanoseconds; 0 before the first.
+    #[must_use]
+    pub const fn read_at(&self) -> (u64, u64) {
+        (self.since_tick, self.read_ns)
+    }
+
+    #[cfg(test)]
+    pub(super) fn was_read_at(&mut self, tick: u64, ns: u64) {
+        (self.since_tick, self.read_ns, self.memory) = (tick, ns, Reading::Known(Memory::default()));
     }
 
     /// Age of the reading.
@@ -253,6 +312,10 @@ mod tests {
     const LIMITS: Limits =
         Limits { budget: Duration::from_millis(50), max_read: Duration::from_millis(20), max_age: Duration::from_secs(300) };
 
+    fn at(ns: u64) -> Now {
+        Now { tick: ns / S, ns }
+    }
+
     fn seen(cpu_ns: u64, rss_pages: u64, min_flt: u64) -> Seen {
         Seen { pid: 7, cpu_ns, rss_pages, min_flt, sharers: None }
     }
@@ -265,7 +328,7 @@ mod tests {
 
     fn read_once(pages: u64, micros: u64) -> Footprint {
         let mut footprint = Footprint::default();
-        let first = footprint.consider(&seen(1, pages, 10), S, &LIMITS, 4096, MIB_NS).unwrap();
+        let first = footprint.consider(&seen(1, pages, 10), at(S), &LIMITS, 4096, MIB_NS).unwrap();
         assert_eq!(first.reason, Reason::New);
         footprint.take(&seen(1, pages, 10), &taken(pages, micros), 4096, S);
         footprint
@@ -274,25 +337,25 @@ mod tests {
     #[test]
     fn who_did_nothing_is_read_again_after_thirty_samples_or_at_max_age() {
         let mut footprint = read_once(10_000, 500);
-        for at in 2..31 {
-            assert_eq!(footprint.consider(&seen(1, 10_000, 10), at * S, &LIMITS, 4096, MIB_NS), None);
+        for second in 2..31 {
+            assert_eq!(footprint.consider(&seen(1, 10_000, 10), at(second * S), &LIMITS, 4096, MIB_NS), None);
         }
-        assert_eq!(footprint.consider(&seen(1, 10_000, 10), 31 * S, &LIMITS, 4096, MIB_NS).unwrap().reason, Reason::Old);
+        assert_eq!(footprint.consider(&seen(1, 10_000, 10), at(31 * S), &LIMITS, 4096, MIB_NS).unwrap().reason, Reason::Old);
         let mut footprint = read_once(10_000, 500);
-        assert_eq!(footprint.consider(&seen(1, 10_000, 10), 301 * S, &LIMITS, 4096, MIB_NS).unwrap().reason, Reason::Old);
+        assert_eq!(footprint.consider(&seen(1, 10_000, 10), at(301 * S), &LIMITS, 4096, MIB_NS).unwrap().reason, Reason::Old);
     }
 
     #[test]
     fn a_per_cent_of_memory_or_of_faults_is_a_change() {
         let mut footprint = read_once(10_000, 500);
         assert_eq!(
-            footprint.consider(&seen(2, 10_100, 110), 2 * S, &LIMITS, 4096, MIB_NS),
+            footprint.consider(&seen(2, 10_100, 110), at(2 * S), &LIMITS, 4096, MIB_NS),
             None,
             "one per cent is not more than one"
         );
-        let moved = footprint.consider(&seen(2, 10_101, 10), 3 * S, &LIMITS, 4096, MIB_NS).unwrap();
+        let moved = footprint.consider(&seen(2, 10_101, 10), at(3 * S), &LIMITS, 4096, MIB_NS).unwrap();
         assert_eq!((moved.reason, moved.wrong_by), (Reason::Changed, 2 * 101 * 4096), "the more the longer it waits");
-        let touched = footprint.consider(&seen(2, 10_000, 300), 4 * S, &LIMITS, 4096, MIB_NS).unwrap();
+        let touched = footprint.consider(&seen(2, 10_000, 300), at(4 * S), &LIMITS, 4096, MIB_NS).unwrap();
         assert_eq!((touched.reason, touched.wrong_by), (Reason::Changed, 3 * 290 * 4096));
     }
 
@@ -302,10 +365,10 @@ mod tests {
         let among = |sharers| Seen { sharers: Some(sharers), ..seen(1, 25_600, 10) };
         for (shared, now, wrong_by) in [(4 << 20, 19, Some((4 << 20) / 19)), (4 << 20, 20, None), (64 << 10, 10, None)] {
             let mut footprint = Footprint::default();
-            footprint.consider(&among(20), S, &LIMITS, 4096, MIB_NS).unwrap();
+            footprint.consider(&among(20), at(S), &LIMITS, 4096, MIB_NS).unwrap();
             let taken = Taken { memory: Ok(memory(shared)), cpu: Duration::from_micros(900), took: Duration::from_micros(900) };
             footprint.take(&among(20), &taken, 4096, S);
-            let candidate = footprint.consider(&among(now), 3 * S, &LIMITS, 4096, MIB_NS);
+            let candidate = footprint.consider(&among(now), at(2 * S), &LIMITS, 4096, MIB_NS);
             assert_eq!(candidate.map(|candidate| (candidate.reason, candidate.wrong_by)), wrong_by.map(|by| (Reason::Sharer, by)));
         }
     }
@@ -314,27 +377,34 @@ mod tests {
     fn what_it_costs_is_learned_and_who_is_too_dear_waits_for_max_age_and_for_calm() {
         // 400 MiB at 100 µs a MiB: 40 ms.
         let mut footprint = read_once(102_400, 40_000);
-        assert_eq!(footprint.consider(&seen(2, 120_000, 20), 30 * S, &LIMITS, 4096, MIB_NS), None);
+        assert_eq!(footprint.consider(&seen(2, 120_000, 20), at(30 * S), &LIMITS, 4096, MIB_NS), None);
         assert!(footprint.cooling);
         // At max_age, but in the middle of a burst.
-        assert_eq!(footprint.consider(&seen(3, 120_000, 50_000), 302 * S, &LIMITS, 4096, MIB_NS), None);
-        let calm = footprint.consider(&seen(4, 120_000, 50_010), 303 * S, &LIMITS, 4096, MIB_NS).unwrap();
+        assert_eq!(footprint.consider(&seen(3, 120_000, 50_000), at(302 * S), &LIMITS, 4096, MIB_NS), None);
+        let calm = footprint.consider(&seen(4, 120_000, 50_010), at(303 * S), &LIMITS, 4096, MIB_NS).unwrap();
         assert!(calm.cost_ns > 40_000_000, "{calm:?}");
     }
 
     #[test]
     fn nobody_is_held_for_more_than_its_share() {
         let mut footprint = read_once(102_400, 10_000);
-        assert_eq!(footprint.consider(&seen(2, 120_000, 20), S + 3_900_000_000, &LIMITS, 4096, MIB_NS), None, "10 ms in 3.9 s");
-        assert!(footprint.consider(&seen(3, 120_000, 20), S + 4_100_000_000, &LIMITS, 4096, MIB_NS).is_some());
+        assert_eq!(
+            footprint.consider(&seen(2, 120_000, 20), at(S + 3_900_000_000), &LIMITS, 4096, MIB_NS),
+            None,
+            "10 ms in 3.9 s"
+        );
+        assert!(footprint.consider(&seen(3, 120_000, 20), at(S + 4_100_000_000), &LIMITS, 4096, MIB_NS).is_some());
     }
 
     #[test]
     fn who_did_not_answer_is_asked_again_once_it_ran() {
         let mut footprint = Footprint::default();
-        assert!(footprint.consider(&seen(1, 10, 1), S, &LIMITS, 4096, MIB_NS).is_some());
+        assert!(footprint.consider(&seen(1, 10, 1), at(S), &LIMITS, 4096, MIB_NS).is_some());
         footprint.give_up(&seen(1, 10, 1), Duration::from_millis(1), S);
-        assert_eq!((footprint.consider(&seen(1, 10, 1), 2 * S, &LIMITS, 4096, MIB_NS), &footprint.memory), (None, &Reading::Late));
-        assert!(footprint.consider(&seen(2, 10, 1), 3 * S, &LIMITS, 4096, MIB_NS).is_some());
+        assert_eq!(
+            (footprint.consider(&seen(1, 10, 1), at(2 * S), &LIMITS, 4096, MIB_NS), &footprint.memory),
+            (None, &Reading::Late)
+        );
+        assert!(footprint.consider(&seen(2, 10, 1), at(3 * S), &LIMITS, 4096, MIB_NS).is_some());
     }
 }

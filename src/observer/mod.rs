@@ -15,7 +15,7 @@
 //! * [`programs`]: rules, compiled, and which program a process counts for.
 //! * [`schedule`]: when a tick is due; [`beat`]: the ticks of one stream, and which of them are full.
 //! * [`footprint`]: what is remembered of a process's memory, and whether to read it again; [`pass`]: the readings of a tick, spread
-//!   over a window; [`weighing`]: stream `pss`, from its ticks to its samples.
+//!   over a window; [`due`]: who is to be considered; [`weight`]: the totals; [`weighing`]: stream `pss`, from its ticks to its samples.
 //! * [`radar`]: how near processes are to their limits; [`cgroups`]: those of their control groups; [`crossings`]: who comes near.
 //! * [`credits`]: who spent how much CPU time, and whose budget of it runs out.
 //! * [`touched`]: whose row may have changed since a stream's sample before.
@@ -23,7 +23,7 @@
 //!   [`metering`]: streams `usage` and `usage_process`, from a tick to its samples.
 //! * `stuck`: who does not answer, said once, and that it is over.
 //! * [`sockets`]: which sockets processes hold, and what they are.
-//! * [`survey`]: one look at the memory of everyone, without a table.
+//! * [`survey`]: one look at the memory of everyone, without a table; [`scan`]: names and memory of many, the shortest way.
 //! * [`samplers`]: rows from the table.
 //! * [`thread`]: the observer as others hold it; `event_loop`: what runs all of it, on a thread of its own.
 //!
@@ -38,6 +38,7 @@ pub mod cgroups;
 pub mod credits;
 pub mod crossings;
 pub mod drain;
+pub mod due;
 mod event_loop;
 pub mod facts;
 pub mod footprint;
@@ -56,6 +57,7 @@ pub mod recorder;
 pub mod records;
 pub mod round;
 pub mod samplers;
+pub mod scan;
 pub mod schedule;
 pub mod shown;
 pub mod sockets;
@@ -66,4 +68,5 @@ pub mod thread;
 pub mod touched;
 pub mod usage;
 pub mod weighing;
+pub mod weight;
 pub mod world;

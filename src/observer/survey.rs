@@ -1,7 +1,7 @@
 //! One look at everyone's memory, for `psmon pss`: no table is kept, and nothing is read that is not shown.
 //!
-//! All is asked of the readers at once and taken a few hundred at a time, so that nobody is woken once for each process; one that
-//! never answers costs a thread for a second and nothing else.
+//! Names and memory are a [`scan`](super::scan)'s. Whatever else is asked of the readers at once and taken a few hundred at a time, so
+//! that nobody is woken once for each process; one that never answers costs a thread for a second and nothing else.
 
 use std::io;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 use super::facts::{Counters, Got, Reading, Wants};
 use super::names::Names;
 use super::readers::{Answer, Readers, Request};
+use super::scan::Scanner;
 use crate::record::cmd::Cmd;
 use crate::source::ReadError;
 use crate::source::procdir::{Proc, read_at_start};
@@ -101,8 +102,9 @@ pub struct Look {
 #[derive(Debug)]
 pub struct Survey {
     proc: Arc<Proc>,
-    readers: Readers,
-    ready: Receiver<()>,
+    scanner: Scanner,
+    /// Started when something is asked that the scanner does not read.
+    readers: Option<(Readers, Receiver<()>)>,
     names: Names,
     pids: Vec<u32>,
 }
@@ -128,17 +130,10 @@ impl Left {
 }
 
 impl Survey {
-    /// Starts the readers.
+    /// Nothing is read yet.
     #[must_use]
     pub fn start(proc: Arc<Proc>) -> Self {
-        let (tell, ready) = mpsc::channel();
-        let readers = Readers::start_one(
-            Arc::clone(&proc),
-            Box::new(move || {
-                let _ = tell.send(());
-            }),
-        );
-        Self { proc, readers, ready, names: Names::default(), pids: Vec::new() }
+        Self { scanner: Scanner::new(Arc::clone(&proc)), proc, readers: None, names: Names::default(), pids: Vec::new() }
     }
 
     /// Looks at everyone who is meant, but not at ourselves.
@@ -192,15 +187,19 @@ impl Survey {
     }
 
     /// Reads these things of these processes; they are in the order of their pids.
-    fn read(&mut self, seen: &mut [Seen], wants: Wants) {
-        let requests: Vec<Request> = seen.iter().map(|process| Request::Process { pid: process.pid, start: None, wants }).collect();
-        self.ask(requests, |_, answer| {
-            if let Answer::Process { pid, got, .. } = answer
-                && let Ok(at) = seen.binary_search_by_key(&pid, |process| process.pid)
-            {
-                seen[at].take(wants, got.map(|got| *got));
-            }
-        });
+    fn read(&mut self, seen: &mut Vec<Seen>, wants: Wants) {
+        if Scanner::can_read(wants) {
+            self.scanner.scan(seen, wants);
+        } else {
+            let requests: Vec<Request> = seen.iter().map(|process| Request::Process { pid: process.pid, start: None, wants }).collect();
+            self.ask(requests, |_, answer| {
+                if let Answer::Process { pid, got, .. } = answer
+                    && let Ok(at) = seen.binary_search_by_key(&pid, |process| process.pid)
+                {
+                    seen[at].take(wants, got.map(|got| *got));
+                }
+            });
+        }
         // The name of who did not answer: the kernel's own stat never waits.
         if wants.has(Wants::COMM) && self.proc.is_native() {
             for process in seen.iter_mut().filter(|process| process.comm == Reading::Late) {
@@ -251,23 +250,34 @@ impl Survey {
 
     /// Asks all of it and takes each answer, until there is one for everything.
     fn ask(&mut self, requests: Vec<Request>, mut take: impl FnMut(&mut Names, Answer)) {
+        if requests.is_empty() {
+            return;
+        }
+        let Self { proc, readers, names, .. } = self;
+        let (readers, ready) = readers.get_or_insert_with(|| {
+            let (tell, ready) = mpsc::channel();
+            let tell = move || {
+                let _ = tell.send(());
+            };
+            (Readers::start_one(Arc::clone(proc), Box::new(tell)), ready)
+        });
         // What was told of an earlier question is no answer to this one.
-        while self.ready.try_recv().is_ok() {}
-        self.readers.ask(requests);
+        while ready.try_recv().is_ok() {}
+        readers.ask(requests);
         let mut pause = MOMENT;
         loop {
-            let answers = self.readers.take();
+            let answers = readers.take();
             pause = if answers.is_empty() { (pause * 2).min(LONGEST_MOMENT) } else { MOMENT };
             for answer in answers {
-                take(&mut self.names, answer);
+                take(names, answer);
             }
-            if !self.readers.outstanding() && !self.readers.has_answers() {
+            if !readers.outstanding() && !readers.has_answers() {
                 return;
             }
             let now = Instant::now();
-            let wake = self.readers.deadline().map_or(now + pause, |deadline| deadline.min(now + pause));
-            let _ = self.ready.recv_timeout(wake.saturating_duration_since(now));
-            self.readers.expire(Instant::now());
+            let wake = readers.deadline().map_or(now + pause, |deadline| deadline.min(now + pause));
+            let _ = ready.recv_timeout(wake.saturating_duration_since(now));
+            readers.expire(Instant::now());
         }
     }
 }

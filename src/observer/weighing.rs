@@ -10,6 +10,7 @@ use super::readers::Request;
 use super::samplers::pss::{self, PssSampler, Selection, Spent};
 use super::touched::Touched;
 use super::world::World;
+use crate::source::clock;
 
 /// The state of the stream.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub struct Weighing {
     sampler: Option<PssSampler>,
     /// Whose row may have changed since the sample before.
     touched: Touched,
+    /// Who was touched between the plan before and its sample: the next plan considers them.
+    since_plan: Vec<u32>,
     under_way: Option<UnderWay>,
 }
 
@@ -28,6 +31,8 @@ struct UnderWay {
     begun: Begun,
     pass: Pass,
     spent: Spent,
+    /// Who was touched until its plan.
+    touched: Vec<u32>,
 }
 
 impl Weighing {
@@ -39,7 +44,7 @@ impl Weighing {
             (sampler, Some((_, selection))) => *sampler = Some(PssSampler::new(selection.clone())),
             (sampler, None) => {
                 *sampler = None;
-                self.touched = Touched::default();
+                (self.touched, self.since_plan) = (Touched::default(), Vec::new());
                 pss::forget(world);
             }
         }
@@ -62,8 +67,11 @@ impl Weighing {
     /// Plans the readings of a tick. What was under way must have been finished before.
     pub fn begin(&mut self, world: &mut World, begun: Begun) {
         let (Some(sampler), Some(cadence)) = (&mut self.sampler, self.beat.cadence()) else { return };
-        let chosen = sampler.plan(world);
-        self.under_way = Some(UnderWay { begun, pass: Pass::new(chosen, cadence.interval, Instant::now()), spent: Spent::default() });
+        let touched = self.touched.take();
+        self.since_plan.extend_from_slice(&touched);
+        let chosen = sampler.plan(world, std::mem::take(&mut self.since_plan), begun.full);
+        let pass = Pass::new(chosen, cadence.interval, Instant::now());
+        self.under_way = Some(UnderWay { begun, pass, spent: Spent::default(), touched });
     }
 
     /// When there is something to do next.
@@ -79,27 +87,35 @@ impl Weighing {
         for pid in under_way.pass.take(now) {
             let Some(process) = world.table.get_mut(pid) else { continue };
             process.asked |= Wants::MEMORY;
+            if let Some(footprint) = &mut process.footprint {
+                footprint.asked_ns = clock::monotonic_ns();
+            }
             requests.push(Request::Process { pid, start: None, wants: Wants::MEMORY });
         }
         if !requests.is_empty() {
             world.readers.ask(requests);
         }
-        if let Some(sampler) = &mut self.sampler {
-            sampler.take(world, &mut under_way.spent);
+        let came = self.sampler.as_mut().is_some_and(|sampler| sampler.take(world, &mut under_way.spent));
+        // Of whoever ended meanwhile nothing comes.
+        if came || !world.readers.is_weighing() {
+            let waits = |pid: &u32| world.table.get(*pid).is_some_and(|process| process.asked.has(Wants::MEMORY));
+            under_way.pass.asked.retain(waits);
         }
-        let waits = |pid: &u32| world.table.get(*pid).is_some_and(|process| process.asked.has(Wants::MEMORY));
-        under_way.pass.asked.retain(waits);
         let done = under_way.pass.is_handed_out() && under_way.pass.asked.is_empty();
         if done || now >= under_way.pass.ends() { self.finish(world) } else { None }
     }
 
     /// Makes the sample of the tick that is under way from what is known now.
     pub fn finish(&mut self, world: &mut World) -> Option<Made> {
-        let UnderWay { begun, mut spent, .. } = self.under_way.take()?;
+        let UnderWay { begun, mut spent, mut touched, .. } = self.under_way.take()?;
         let sampler = self.sampler.as_mut()?;
         sampler.take(world, &mut spent);
         world.weighed = true;
-        let (rows, totals) = sampler.rows(world, &self.touched.take(), begun.full, &spent);
+        self.since_plan = self.touched.take();
+        touched.extend_from_slice(&self.since_plan);
+        touched.sort_unstable();
+        touched.dedup();
+        let (rows, totals) = sampler.rows(world, &touched, begun.full, &spent);
         Some(Made { begun, rows, totals, columns: sampler.columns().clone() })
     }
 }

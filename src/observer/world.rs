@@ -11,23 +11,24 @@ use super::accounts::{self, Accounts};
 use super::cgroups::Reach;
 use super::credits::accounts::Credits;
 use super::facts::{Facts, Got, Reading, Wants};
-use super::footprint::Seen;
+use super::footprint::{Seen, Weighed};
 use super::life::Sources;
 use super::names::Names;
 use super::programs::Programs;
 use super::radar::Radar;
 use super::readers::{self, Answer, Readers, Request};
+use super::round::patience::Patience;
 use super::samplers::alerts::Alert;
 use super::sockets::{Held, Sockets};
 use super::stuck;
 use super::table::{Process, Table};
+use super::weight::Part;
 use crate::record::cmd::Cmd;
 use crate::record::identity::Identity;
 use crate::record::scrub::Scrubber;
 use crate::source::cgroup_limits::Controller;
 use crate::source::host::{self, Machine};
 use crate::source::procdir::Proc;
-use crate::source::smaps::Taken;
 use crate::source::tty::Terminals;
 use crate::source::{ReadError, cgroup, clock};
 
@@ -36,6 +37,9 @@ const RECLAIM_EVERY: Duration = Duration::from_secs(60);
 
 /// How often at most a process that does not answer is named in psmond.log.
 const SAY_LATE_EVERY: Duration = Duration::from_secs(10);
+
+/// No kernel gives all pids away within less: of the fewest there may be, 32768, that were 300 000 births a second.
+const PIDS_LAST_NS: u64 = 100_000_000;
 
 /// Ended processes that the next round looks for as zombies.
 const DEAD: usize = 4096;
@@ -94,10 +98,10 @@ pub struct World {
     pub weighs: bool,
     /// Executables of which a process was born or died since the pss sampler last planned: their processes share memory.
     pub sharers: FxHashSet<Arc<[u8]>>,
-    /// Readings of memory that came since it last looked, with what a MiB cost where that could be told.
-    pub taken: Vec<(Taken, Option<u64>)>,
-    /// Who ended and was shown by it.
-    pub ended_with_memory: Vec<Identity>,
+    /// What became of readings of memory since it last looked.
+    pub taken: Vec<Weighed>,
+    /// Who ended and was considered by it, whether it was shown, and what its totals hold of it.
+    pub ended_with_memory: Vec<(Identity, bool, Part)>,
     /// What programs used.
     pub accounts: Accounts,
     /// Who spent the CPUs.
@@ -110,6 +114,8 @@ pub struct World {
     pub weighed: bool,
     /// Whose list of descriptors came, or could not be had, since the usage sampler last looked.
     pub listed: Vec<u32>,
+    /// Whether a round may leave out who sleeps.
+    pub patience: Patience,
     /// When the last round began, CLOCK_MONOTONIC nanoseconds; 0 before the first.
     pub(super) this_round_ns: u64,
     reclaim: Option<(u64, Instant)>,
@@ -155,6 +161,7 @@ impl World {
             sockets: Sockets::new(proc.is_native()),
             listed: Vec::new(),
             weighed: false,
+            patience: Patience::default(),
             this_round_ns: 0,
             reclaim: None,
             said_late: None,
@@ -215,8 +222,10 @@ impl World {
         if self.weighs {
             let sharer = sharer(&process);
             self.other_sharers(sharer);
-            if process.footprint.as_ref().is_some_and(|footprint| footprint.visible) {
-                self.ended_with_memory.push(process.id);
+            if process.is_read() {
+                let footprint = process.footprint.as_deref();
+                let (visible, part) = footprint.map(|footprint| (footprint.visible, footprint.part)).unwrap_or_default();
+                self.ended_with_memory.push((process.id, visible, part));
             }
         }
         Some(process)
@@ -267,14 +276,20 @@ impl World {
         }
         process.asked = process.asked.without(Wants::MEMORY);
         let seen = Seen::of(process, None);
-        let is_same = !self.proc.is_native() || process.is_still_there(&self.proc);
+        let asked_ns = process.footprint.as_ref().map_or(0, |footprint| footprint.asked_ns);
+        // Its end was heard, if it ended; and that somebody has its pid again already takes longer.
+        let is_quick = self.hears && clock::monotonic_ns().saturating_sub(asked_ns) < PIDS_LAST_NS;
+        let is_same = !self.proc.is_native() || is_quick || process.is_still_there(&self.proc);
         let Some(footprint) = process.footprint.as_mut() else { return };
         match got.and_then(|got| got.memory) {
             Some(taken) => {
                 let mib_ns = if is_same { footprint.take(&seen, &taken, self.machine.page, clock::monotonic_ns()) } else { None };
-                self.taken.push((taken, mib_ns));
+                self.taken.push(Weighed { pid, taken: Some((taken, mib_ns)) });
             }
-            None => footprint.give_up(&seen, readers::DEADLINE, clock::monotonic_ns()),
+            None => {
+                footprint.give_up(&seen, readers::DEADLINE, clock::monotonic_ns());
+                self.taken.push(Weighed { pid, taken: None });
+            }
         }
     }
 

@@ -120,6 +120,15 @@ impl Proc {
         Ok(self.open_of(pid, b"/status")?)
     }
 
+    /// The name of a process's first task, in one read: it has 15 bytes at most, those of kernel workers 63
+    /// (`include/linux/sched.h`, `fs/proc/array.c`).
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    pub fn comm(&self, pid: u32) -> Result<Vec<u8>, ReadError> {
+        read_comm(&self.open_of(pid, b"/comm")?)
+    }
+
     /// How many file descriptors a process has open, as the size of its `fd` directory (Linux 6.2, `proc_fd_getattr` in
     /// `fs/proc/fd.c`; no permission is needed); 0 also where the kernel does not tell it so.
     ///
@@ -217,6 +226,14 @@ impl ProcessDir {
         Ok(fs::statat(&self.0, "", AtFlags::EMPTY_PATH)?.st_uid)
     }
 
+    /// Its name: see [`Proc::comm`].
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    pub fn comm(&self) -> Result<Vec<u8>, ReadError> {
+        read_comm(&self.open("comm")?)
+    }
+
     /// The inode by which the network namespace it is in is known.
     ///
     /// # Errors
@@ -277,6 +294,13 @@ pub fn read_at_start(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize, ReadErro
             other => return Ok(other?),
         }
     }
+}
+
+fn read_comm(fd: &OwnedFd) -> Result<Vec<u8>, ReadError> {
+    let mut buffer = [0; 128];
+    let length = read_at_start(fd, &mut buffer)?;
+    let name = buffer.get(..length).unwrap_or_default();
+    Ok(name.strip_suffix(b"\n").unwrap_or(name).to_vec())
 }
 
 fn open_at(dir: &OwnedFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {

@@ -56,7 +56,10 @@ pub fn parse(text: &[u8]) -> Option<Memory> {
     let mut memory = Memory::default();
     let mut found = false;
     let add = |place: &mut Option<u64>, bytes| *place = Some(place.unwrap_or(0).saturating_add(bytes));
-    for line in text.split(|byte| *byte == b'\n') {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(memchr::memchr(b'\n', rest).unwrap_or(rest.len()));
+        rest = after.get(1..).unwrap_or_default();
         // A mapping's own line begins with its address in lower-case hexadecimal digits, a key with a capital letter.
         let Some(colon) = line.first().filter(|first| first.is_ascii_uppercase()).and_then(|_| memchr::memchr(b':', line)) else {
             continue;
@@ -85,7 +88,7 @@ pub fn parse(text: &[u8]) -> Option<Memory> {
 #[must_use]
 pub fn take(proc: &Proc, pid: u32) -> Taken {
     let (cpu, began) = (clock_gettime(ClockId::ThreadCPUTime), Instant::now());
-    let mut memory = read_by(|rollup| proc.open_of(pid, if rollup { b"/smaps_rollup" } else { b"/smaps" }));
+    let mut memory = of(proc, pid);
     if memory == Err(ReadError::Vanished)
         && let Ok(dir) = proc.process(pid)
     {
@@ -94,6 +97,14 @@ pub fn take(proc: &Proc, pid: u32) -> Taken {
     let took = began.elapsed();
     let spent = clock_gettime(ClockId::ThreadCPUTime) - cpu;
     Taken { memory, cpu: Duration::try_from(spent).unwrap_or_default(), took }
+}
+
+/// As [`read`], by the pid and not by a directory.
+///
+/// # Errors
+/// As [`read`] says.
+pub fn of(proc: &Proc, pid: u32) -> Result<Memory, ReadError> {
+    read_by(|rollup| proc.open_of(pid, if rollup { b"/smaps_rollup" } else { b"/smaps" }))
 }
 
 /// Reads the memory of a process: of `smaps_rollup`, or of `smaps` where that is not there.

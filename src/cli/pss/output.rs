@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 
+use super::cells::Cells;
 use super::sums::{Of, Row, Sums};
 use crate::cli::screen::Screen;
-use crate::cli::table::{Form, count, quote, scaled, shown_width};
+use crate::cli::table::{Form, count, quote, write_scaled};
 use crate::journal::json;
 use crate::record::escape::{self, Spaces};
 use crate::record::moment::Moment;
@@ -90,29 +91,38 @@ impl Printer {
             writeln!(out, "no process matches")?;
             return missing(sums, out);
         }
-        let size = |bytes: u64| if self.form == Form::Exact { bytes.to_string() } else { scaled(i64::try_from(bytes).unwrap_or(i64::MAX)) };
+        let exact = self.form == Form::Exact;
+        let size = |bytes: u64, out: &mut Vec<u8>| match i64::try_from(bytes) {
+            Ok(bytes) if !exact => write_scaled(bytes, out),
+            _ => decimal(bytes, out),
+        };
         let unread = sums.rows.iter().any(|row| matches!(row.of, Of::Group { unread: 1.., .. }));
         let mut header = vec!["NAME", if self.groups { "PROCS" } else { "PID" }, "PSS", "USS", "SWAP"];
         header.extend(unread.then_some("UNREAD"));
-        let mut lines: Vec<Vec<Vec<u8>>> = vec![header.iter().map(|word| word.as_bytes().to_vec()).collect()];
+        let mut cells = Cells::new(&header);
         for row in &sums.rows {
             let (count, missing) = match row.of {
                 Of::Process { pid, .. } => (u64::from(pid), 0),
                 Of::Group { procs, unread } => (procs, unread),
             };
-            let memory = |of: fn(&Memory) -> u64| match &row.memory {
-                Some(memory) => size(of(memory)),
-                None if row.is_unknown() => "?".to_owned(),
-                None => "-".to_owned(),
-            };
-            let mut cells = vec![shown(row.name.as_deref()), count.to_string().into()];
-            cells.extend(
-                [memory(|memory| memory.pss), memory(|memory| memory.uss), memory(|memory| memory.swap_pss)].map(String::into_bytes),
-            );
-            cells.extend(unread.then(|| missing.to_string().into_bytes()));
-            lines.push(cells);
+            cells.push(|out| shown_in(row.name.as_deref(), out));
+            cells.push(|out| decimal(count, out));
+            for of in [|memory: &Memory| memory.pss, |memory: &Memory| memory.uss, |memory: &Memory| memory.swap_pss] {
+                cells.push(|out| match &row.memory {
+                    Some(memory) => size(of(memory), out),
+                    None => out.push(if row.is_unknown() { b'?' } else { b'-' }),
+                });
+            }
+            if unread {
+                cells.push(|out| decimal(missing, out));
+            }
         }
-        self.lines(&mut lines, out)?;
+        cells.write(self.screen.size().map(|(across, _)| across), WIDEST, out)?;
+        let size = |bytes: u64| {
+            let mut text = Vec::new();
+            size(bytes, &mut text);
+            String::from_utf8(text).unwrap_or_default()
+        };
         let totals = sums.totals;
         let besides = if totals.swap_pss > 0 { format!(", and {} swapped out besides", size(totals.swap_pss)) } else { String::new() };
         writeln!(out, "total {} in {}{besides}", size(totals.pss), count(totals.procs, "process", "processes"))?;
@@ -121,35 +131,6 @@ impl Printer {
             writeln!(out, "{rows} left out above, with {} of the total.", size(totals.left_out_pss))?;
         }
         missing(sums, out)
-    }
-
-    /// Names flush left, numbers flush right. On a terminal a long name is cut, so that the numbers stay on their line.
-    fn lines(&self, lines: &mut [Vec<Vec<u8>>], out: &mut impl Write) -> io::Result<()> {
-        let columns = lines.first().map_or(0, Vec::len);
-        let width = |at: usize| lines.iter().map(|cells| shown_width(&cells[at])).max().unwrap_or(0);
-        let mut widths: Vec<usize> = (0..columns).map(width).collect();
-        let numbers: usize = widths.iter().skip(1).map(|width| width + 1).sum();
-        let room = self.screen.size().map(|(across, _)| across.saturating_sub(numbers).max(10));
-        if let Some(first) = widths.first_mut() {
-            *first = (*first).min(room.unwrap_or(WIDEST));
-        }
-        for cells in lines {
-            let mut line = Vec::new();
-            for (at, (cell, width)) in cells.iter_mut().zip(&widths).enumerate() {
-                if at == 0 {
-                    cut(cell, room);
-                    let missing = width.saturating_sub(shown_width(cell));
-                    line.append(cell);
-                    line.resize(line.len() + missing, b' ');
-                } else {
-                    line.resize(line.len() + 1 + width.saturating_sub(shown_width(cell)), b' ');
-                    line.append(cell);
-                }
-            }
-            line.push(b'\n');
-            out.write_all(&line)?;
-        }
-        Ok(())
     }
 }
 
@@ -160,20 +141,20 @@ fn missing(sums: &Sums, out: &mut impl Write) -> io::Result<()> {
 /// A name with nothing in it that a terminal would obey.
 fn shown(name: Option<&[u8]>) -> Vec<u8> {
     let mut out = Vec::new();
-    match name {
-        None => out.push(b'?'),
-        Some(b"") => out.extend_from_slice(b"''"),
-        Some(name) => escape::write(name, Spaces::Keep, &mut out),
-    }
+    shown_in(name, &mut out);
     out
 }
 
-/// Cuts a name at so many letters, within none.
-fn cut(name: &mut Vec<u8>, room: Option<usize>) {
-    let Some(room) = room else { return };
-    if let Some((end, _)) = name.iter().enumerate().filter(|(_, byte)| **byte & 0xc0 != 0x80).nth(room) {
-        name.truncate(end);
+fn shown_in(name: Option<&[u8]>, out: &mut Vec<u8>) {
+    match name {
+        None => out.push(b'?'),
+        Some(b"") => out.extend_from_slice(b"''"),
+        Some(name) => escape::write(name, Spaces::Keep, out),
     }
+}
+
+fn decimal(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// The memory of a row, under the names of the journal's columns.
@@ -348,14 +329,5 @@ mod tests {
             (&"big, \"b\"".into(), &9_437_184.into(), &1.into())
         );
         assert_eq!((&objects[6]["rec"], &objects[6]["procs"], &objects[6]["refused"]), (&"total".into(), &3.into(), &1.into()));
-    }
-
-    #[test]
-    fn long_names_are_cut_within_no_letter() {
-        let mut name = "grüne Äpfel".as_bytes().to_vec();
-        cut(&mut name, Some(3));
-        assert_eq!(name, "grü".as_bytes());
-        cut(&mut name, None);
-        assert_eq!(name, "grü".as_bytes());
     }
 }

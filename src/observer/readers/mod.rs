@@ -258,6 +258,12 @@ impl Readers {
         state.sockets == 0 && state.answers.is_empty()
     }
 
+    /// Whether memory that was asked for is still to be answered.
+    #[must_use]
+    pub fn is_weighing(&self) -> bool {
+        self.shared.lock().memory > 0
+    }
+
     /// Whether a thread that was given up still waits for this process.
     #[must_use]
     pub fn waits_for(&self, pid: u32) -> bool {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::observer::facts::{Counters, Details, Got, NAMESPACES, Reading, Wants};
 use crate::observer::life::Base;
 use crate::observer::sockets::Held;
-use crate::source::procdir::{Proc, ProcessDir, read_at_start};
+use crate::source::procdir::{Proc, ProcessDir};
 use crate::source::smaps::{self, Taken};
 use crate::source::{ReadError, cgroup, cmdline, fds, io, limits, signed, stat, statm, status};
 
@@ -59,7 +59,7 @@ pub(super) fn read(proc: &Proc, pid: u32, start: Option<u64>, wants: Wants) -> G
     let has_none = memory.is_some_and(|taken| taken.memory == Err(ReadError::Vanished));
     Got {
         memory,
-        comm: (want(Wants::COMM) && !has_none).then(|| comm(&dir)),
+        comm: (want(Wants::COMM) && !has_none).then(|| dir.comm()),
         base: want(Wants::BASE).then(|| base(&dir)).flatten(),
         stat: stat.filter(|_| wants.has(Wants::STAT)),
         cmd: want(Wants::CMD).then(|| dir.open("cmdline").and_then(|fd: OwnedFd| cmdline::read(&fd))),
@@ -74,14 +74,6 @@ pub(super) fn read(proc: &Proc, pid: u32, start: Option<u64>, wants: Wants) -> G
         held: want(Wants::SOCKETS).then(|| Ok(Held::new(dir.network_namespace()?, fds::list(&dir)?))),
         details,
     }
-}
-
-/// The name in one read: it has 15 bytes at most, those of kernel workers 63 (`include/linux/sched.h`, `fs/proc/array.c`).
-fn comm(dir: &ProcessDir) -> Result<Vec<u8>, ReadError> {
-    let mut buffer = [0; 128];
-    let length = read_at_start(&dir.open("comm")?, &mut buffer)?;
-    let name = &buffer[..length];
-    Ok(name.strip_suffix(b"\n").unwrap_or(name).to_vec())
 }
 
 fn read_stat(dir: &ProcessDir) -> Result<Counters, ReadError> {

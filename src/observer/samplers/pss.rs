@@ -5,16 +5,19 @@
 //! the sample of what is known then, each figure with the age of its reading.
 
 use std::cmp::Reverse;
+use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashSet, FxHasher};
 
 use super::measure::{self, Context, Measure, View};
 use super::ps::Rows;
+use crate::observer::due::Due;
 use crate::observer::facts::{Reading, Wants};
-use crate::observer::footprint::{Candidate, Footprint, Limits, MIB_NS, Seen};
+use crate::observer::footprint::{Candidate, Footprint, Limits, MIB_NS, Now, Seen, Weighed};
 use crate::observer::table::Process;
+use crate::observer::weight::{Part, Totals};
 use crate::observer::world::World;
 use crate::record::ledger::Why;
 use crate::record::sample::{Counts, Left, Row};
@@ -74,6 +77,14 @@ pub struct PssSampler {
     mib_ns: u64,
     /// CPU nanoseconds that may be spent; what a tick leaves over the next may use, and what it overdraws the next pays.
     purse_ns: i64,
+    /// The number of the last plan.
+    tick: u64,
+    due: Due,
+    /// Who was considered or read since the sample before: what the totals hold of them may be another.
+    looked_at: Vec<u32>,
+    /// The kernel's own threads, which are not in the stream.
+    kernel: FxHashSet<u32>,
+    totals: Totals,
 }
 
 impl PssSampler {
@@ -81,12 +92,23 @@ impl PssSampler {
     #[must_use]
     pub fn new(selection: Selection) -> Self {
         let sources = selection.columns.iter().filter(|column| column.name != "time").map(source).collect();
-        Self { selection, sources, mib_ns: MIB_NS, purse_ns: 0 }
+        Self {
+            selection,
+            sources,
+            mib_ns: MIB_NS,
+            purse_ns: 0,
+            tick: 0,
+            due: Due::default(),
+            looked_at: Vec::new(),
+            kernel: FxHashSet::default(),
+            totals: Totals::default(),
+        }
     }
 
     /// Takes another selection; what was learned stays.
     pub fn select(&mut self, selection: Selection) {
-        *self = Self { mib_ns: self.mib_ns, ..Self::new(selection) };
+        let Self { selection, sources, .. } = Self::new(selection);
+        (self.selection, self.sources) = (selection, sources);
     }
 
     /// The columns of its rows.
@@ -101,27 +123,66 @@ impl PssSampler {
         self.selection.columns.iter().fold(Wants::NONE, |needs, column| needs | measure::needs(column.name))
     }
 
-    /// Chooses whom to read at this tick: the most changed first, as far as the budget goes.
-    pub fn plan(&mut self, world: &mut World) -> Vec<Candidate> {
-        let now_ns = clock::monotonic_ns();
+    /// Chooses whom to read at this tick, of `touched` and of those whose turn it is: the most changed first, as far as the budget
+    /// goes. At the first plan, and where all is to be said anew, everyone is considered.
+    pub fn plan(&mut self, world: &mut World, touched: Vec<u32>, full: bool) -> Vec<Candidate> {
+        self.tick += 1;
+        let now = Now { tick: self.tick, ns: clock::monotonic_ns() };
         let limits = self.selection.limits;
-        let sharers = count_sharers(world);
-        let page = world.machine.page;
-        let native = world.proc.is_native();
+        let mut pids = touched;
+        self.due.take(&world.table, now, limits.max_age, &mut pids);
+        if full || self.tick == 1 {
+            pids = world.table.iter().map(|process| process.id.pid).collect();
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        for pid in &pids {
+            self.meet(world, *pid);
+        }
+        let sharers = self.due.count_sharers(&world.table, &mut world.sharers);
+        if !sharers.is_empty() {
+            pids.extend(sharers.keys());
+            pids.sort_unstable();
+            pids.dedup();
+        }
+        let (native, page) = (world.proc.is_native(), world.machine.page);
         let mut candidates = Vec::new();
-        for process in world.table.iter_mut_from(0).filter(|process| has_memory(process)) {
-            let asked = process.asked.has(Wants::MEMORY);
-            let mut seen = Seen::of(process, if sharers.is_empty() { None } else { count_of(&sharers, process) });
+        for pid in &pids {
+            let Some(process) = world.table.get_mut(*pid) else { continue };
+            let mut seen = Seen::of(process, sharers.get(pid).copied());
             if !native {
                 // Nobody's clock is asked there: everyone is taken to have run.
-                seen.cpu_ns = now_ns;
+                seen.cpu_ns = now.ns;
             }
-            let footprint = process.footprint.get_or_insert_default();
-            candidates.extend(footprint.consider(&seen, now_ns, &limits, page, self.mib_ns).filter(|_| !asked));
+            candidates.extend(self.consider(process, &seen, now, page));
         }
+        self.looked_at.append(&mut pids);
         candidates.sort_by_key(|candidate| Reverse((candidate.overdue, candidate.wrong_by)));
         self.earn(limits);
         afford(candidates, self.purse_ns)
+    }
+
+    /// Sees to it that there is a footprint of whoever is in the stream.
+    fn meet(&mut self, world: &mut World, pid: u32) {
+        let Some(process) = world.table.get_mut(pid).filter(|process| process.is_read()) else { return };
+        if has_memory(process) {
+            self.kernel.remove(&pid);
+            process.footprint.get_or_insert_default();
+            self.due.note_sharer(process);
+        } else {
+            self.kernel.insert(pid);
+        }
+    }
+
+    fn consider(&mut self, process: &mut Process, seen: &Seen, now: Now, page: u64) -> Option<Candidate> {
+        let asked = process.asked.has(Wants::MEMORY);
+        let footprint = process.footprint.as_mut()?;
+        let candidate = footprint.consider(seen, now, &self.selection.limits, page, self.mib_ns);
+        if footprint.waits {
+            self.due.waits(seen.pid);
+        }
+        let candidate = candidate.filter(|_| !asked)?;
+        Some(Candidate { kin: kin(process).unwrap_or(candidate.kin), ..candidate })
     }
 
     /// A tick's budget. What a tick leaves over is not saved up, beyond what one dear reading needs.
@@ -130,9 +191,12 @@ impl PssSampler {
         self.purse_ns = self.purse_ns.saturating_add(nanoseconds(limits.budget)).min(most);
     }
 
-    /// Takes in what the readers brought since this was last called.
-    pub fn take(&mut self, world: &mut World, spent: &mut Spent) {
-        for (taken, mib_ns) in world.taken.drain(..) {
+    /// Takes in what the readers brought since this was last called; answers whether there was anything.
+    pub fn take(&mut self, world: &mut World, spent: &mut Spent) -> bool {
+        let any = !world.taken.is_empty();
+        for Weighed { pid, taken } in world.taken.drain(..) {
+            self.looked_at.push(pid);
+            let Some((taken, mib_ns)) = taken else { continue };
             spent.readings += 1;
             spent.cpu += taken.cpu;
             spent.longest = spent.longest.max(taken.took);
@@ -140,39 +204,41 @@ impl PssSampler {
             if let Some(mib_ns) = mib_ns {
                 self.mib_ns = (self.mib_ns.saturating_mul(15) + mib_ns) / 16;
             }
+            if let Some(footprint) = world.table.get(pid).and_then(|process| process.footprint.as_ref()) {
+                self.due.was_read(pid, footprint);
+            }
         }
         // One reading that cost far more than anybody could know is not paid for by everyone for an hour.
         self.purse_ns = self.purse_ns.max(-4 * nanoseconds(self.selection.limits.budget));
+        any
     }
 
     /// Makes the sample: everyone's row if it is full, else those of `touched` (ascending) and of whoever was read.
-    pub fn rows(&self, world: &mut World, touched: &[u32], full: bool, spent: &Spent) -> (Rows, Vec<(&'static str, String)>) {
+    pub fn rows(&mut self, world: &mut World, touched: &[u32], full: bool, spent: &Spent) -> (Rows, Vec<(&'static str, String)>) {
         let mut made = Rows::default();
-        for id in world.ended_with_memory.drain(..) {
-            made.left.push(Left { id: id.into(), why: Why::Exit });
+        for (id, visible, part) in world.ended_with_memory.drain(..) {
+            self.totals.leave(part);
+            self.kernel.remove(&id.pid);
+            if visible {
+                made.left.push(Left { id: id.into(), why: Why::Exit });
+            }
+        }
+        let mut pids = std::mem::take(&mut self.looked_at);
+        if full {
+            pids = self.begin_anew(world);
+        } else {
+            pids.extend_from_slice(touched);
+            pids.sort_unstable();
+            pids.dedup();
         }
         let World { table, names, terminals, machine, swap, .. } = world;
         let context = Context::new(names, terminals, machine, *swap);
         let now_ns = clock::monotonic_ns();
-        let mut touched = touched.iter().copied().peekable();
-        let mut counts = Counts { seen: table.len() as u64, ..Counts::default() };
-        let mut totals = Totals::default();
-        for process in table.iter_mut_from(0) {
-            let pid = process.id.pid;
-            while touched.next_if(|touched| *touched < pid).is_some() {}
-            let is_touched = touched.next_if_eq(&pid).is_some();
-            if !has_memory(process) {
-                counts.hidden += u64::from(process.is_read());
-                counts.vanished += u64::from(!process.is_read());
-                continue;
-            }
-            let Some(mut footprint) = process.footprint.take() else {
-                // Born after the plan: its turn comes with the next.
-                counts.vanished += 1;
-                continue;
-            };
-            totals.add(&footprint, now_ns);
-            if full || is_touched || footprint.row_due || !footprint.visible {
+        for pid in pids {
+            let Some(process) = table.get_mut(pid).filter(|process| has_memory(process)) else { continue };
+            // Born after the plan: its turn comes with the next.
+            let Some(mut footprint) = process.footprint.take() else { continue };
+            if full || footprint.row_due || !footprint.visible || touched.binary_search(&pid).is_ok() {
                 let view = context.view(process, None);
                 let values = self.sources.iter().map(|source| value(*source, &view, &footprint, now_ns)).collect();
                 let marks = view.marks();
@@ -181,31 +247,44 @@ impl PssSampler {
                 made.rows.push(Row { id: process.id.into(), values });
             }
             footprint.shown();
-            counts.refused += u64::from(footprint.refused);
-            counts.stuck += u64::from(footprint.stuck);
+            self.totals.bring_up_to_date(&mut footprint);
             process.footprint = Some(footprint);
         }
-        counts.read_us = micros(spent.cpu);
-        made.counts = counts;
-        (made, totals.fields(spent))
+        let (seen, hidden) = (table.len() as u64, self.kernel.len() as u64);
+        made.counts = Counts {
+            seen,
+            hidden,
+            // Heard of, and not yet read or considered.
+            vanished: seen.saturating_sub(hidden + self.totals.counted),
+            refused: self.totals.refused,
+            stuck: self.totals.stuck,
+            read_us: micros(spent.cpu),
+            ..Counts::default()
+        };
+        let oldest = self.due.oldest(table, now_ns);
+        (made, self.totals.fields().into_iter().chain(spent.fields(oldest)).collect())
     }
-}
 
-/// How many have each of the executables of which somebody was born or died.
-fn count_sharers(world: &mut World) -> FxHashMap<Arc<[u8]>, u32> {
-    let mut counts: FxHashMap<Arc<[u8]>, u32> = world.sharers.drain().map(|exe| (exe, 0)).collect();
-    if !counts.is_empty() {
-        for process in world.table.iter().filter(|process| has_memory(process) && !process.stat.is_zombie()) {
-            if let Some(count) = process.facts.exe.known().and_then(|exe| counts.get_mut(exe)) {
-                *count += 1;
+    /// Everyone is looked at: whatever went wrong with the sums until now is over. Answers with all pids.
+    fn begin_anew(&mut self, world: &mut World) -> Vec<u32> {
+        (self.totals, self.kernel) = Default::default();
+        for process in world.table.iter_mut_from(0) {
+            if let Some(footprint) = &mut process.footprint {
+                footprint.part = Part::default();
+            }
+            if process.is_read() && process.stat.is_kthread() {
+                self.kernel.insert(process.id.pid);
             }
         }
+        world.table.iter().map(|process| process.id.pid).collect()
     }
-    counts
 }
 
-fn count_of(counts: &FxHashMap<Arc<[u8]>, u32>, process: &Process) -> Option<u32> {
-    process.facts.exe.known().and_then(|exe| counts.get(exe)).copied()
+/// By what those are known who were forked of one and may share its memory; `None` where that is not known.
+fn kin(process: &Process) -> Option<u64> {
+    let mut hasher = FxHasher::default();
+    (process.stat.ppid, process.facts.exe.known()?).hash(&mut hasher);
+    Some(hasher.finish())
 }
 
 /// Whether it is a process of the stream: kernel threads have no memory of their own, and of one that was only heard of nothing
@@ -232,40 +311,13 @@ fn afford(candidates: Vec<Candidate>, purse_ns: i64) -> Vec<Candidate> {
     chosen
 }
 
-/// Sums over all processes.
-#[derive(Debug, Default)]
-struct Totals {
-    pss: u64,
-    swap_pss: u64,
-    processes: u64,
-    unread: u64,
-    cooling: u64,
-    oldest: Duration,
-}
-
-impl Totals {
-    fn add(&mut self, footprint: &Footprint, now_ns: u64) {
-        if let Some(memory) = footprint.memory.known() {
-            self.pss = self.pss.saturating_add(memory.pss);
-            self.swap_pss = self.swap_pss.saturating_add(memory.swap_pss);
-            self.processes += 1;
-            self.oldest = self.oldest.max(footprint.age(now_ns).unwrap_or_default());
-        }
-        self.unread += u64::from(footprint.memory == Reading::Unread);
-        self.cooling += u64::from(footprint.cooling);
-    }
-
-    fn fields(&self, spent: &Spent) -> Vec<(&'static str, String)> {
-        vec![
-            ("pss", self.pss.to_string()),
-            ("swap_pss", self.swap_pss.to_string()),
-            ("procs", self.processes.to_string()),
-            ("unread", self.unread.to_string()),
-            ("cooling", self.cooling.to_string()),
-            ("readings", spent.readings.to_string()),
-            ("oldest_s", format!("{}.{:03}", self.oldest.as_secs(), self.oldest.subsec_millis())),
-            ("spent_us", micros(spent.cpu).to_string()),
-            ("longest_us", micros(spent.longest).to_string()),
+impl Spent {
+    fn fields(&self, oldest: Duration) -> [(&'static str, String); 4] {
+        [
+            ("readings", self.readings.to_string()),
+            ("oldest_s", format!("{}.{:03}", oldest.as_secs(), oldest.subsec_millis())),
+            ("spent_us", micros(self.cpu).to_string()),
+            ("longest_us", micros(self.longest).to_string()),
         ]
     }
 }
@@ -361,7 +413,7 @@ mod tests {
 
     #[test]
     fn who_is_overdue_is_read_whatever_it_costs_and_the_next_ticks_pay() {
-        let candidate = |pid, overdue, cost_ns| Candidate { pid, reason: Reason::Old, wrong_by: 1, overdue, cost_ns };
+        let candidate = |pid, overdue, cost_ns| Candidate { pid, reason: Reason::Old, wrong_by: 1, overdue, cost_ns, kin: 0 };
         let pids = |chosen: Vec<Candidate>| chosen.iter().map(|candidate| candidate.pid).collect::<Vec<_>>();
         let all = || vec![candidate(1, true, 900), candidate(2, false, 40)];
         assert_eq!(pids(afford(all(), 100)), [1]);
@@ -377,7 +429,7 @@ mod tests {
             let candidates: Vec<Candidate> = costs
                 .iter()
                 .zip(0..)
-                .map(|(cost_ns, pid)| Candidate { pid, reason: Reason::Changed, wrong_by: 1, overdue: false, cost_ns: *cost_ns })
+                .map(|(cost_ns, pid)| Candidate { pid, reason: Reason::Changed, wrong_by: 1, overdue: false, cost_ns: *cost_ns, kin: 0 })
                 .collect();
             let chosen = afford(candidates.clone(), purse);
             let spent: u64 = chosen.iter().map(|candidate| candidate.cost_ns).sum();
