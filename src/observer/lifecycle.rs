@@ -257,7 +257,6 @@ impl Lifecycle {
             process.stat.arg_start = 0;
             process.stat.flags &= !PF_KTHREAD;
             process.life.exec = Some(exec);
-            process.still = 0;
             if let Some(footprint) = &mut process.footprint {
                 footprint.executed();
                 before = process.facts.exe.known().cloned();

@@ -41,8 +41,6 @@ pub struct Process {
     pub late: Wants,
     /// How often its control group was read after birth: at once, after 1 s and after 10 s.
     pub cgroup_reads: u8,
-    /// Rounds since it ran; no more are counted than fit.
-    pub still: u8,
     /// It was not there when it was to be looked at, and its end was not told: since when, CLOCK_MONOTONIC nanoseconds.
     pub missing: Option<NonZeroU64>,
     /// Its counters at the last reading.
@@ -94,7 +92,6 @@ impl Process {
             cmd_read_ns: 0,
             owner_read_ns: 0,
             cgroup_reads: 0,
-            still: 0,
             missing: None,
             stat,
             comm: comm.into(),

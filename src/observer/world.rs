@@ -17,7 +17,6 @@ use super::names::Names;
 use super::programs::Programs;
 use super::radar::Radar;
 use super::readers::{self, Answer, Readers, Request};
-use super::round::patience::Patience;
 use super::samplers::alerts::Alert;
 use super::sockets::{Held, Sockets};
 use super::stuck;
@@ -114,8 +113,6 @@ pub struct World {
     pub weighed: bool,
     /// Whose list of descriptors came, or could not be had, since the usage sampler last looked.
     pub listed: Vec<u32>,
-    /// Whether a round may leave out who sleeps.
-    pub patience: Patience,
     /// When the last round began, CLOCK_MONOTONIC nanoseconds; 0 before the first.
     pub(super) this_round_ns: u64,
     reclaim: Option<(u64, Instant)>,
@@ -161,7 +158,6 @@ impl World {
             sockets: Sockets::new(proc.is_native()),
             listed: Vec::new(),
             weighed: false,
-            patience: Patience::default(),
             this_round_ns: 0,
             reclaim: None,
             said_late: None,

@@ -7,7 +7,6 @@ use super::{FACTS_EVERY, Last, Loop, NOTES, PATIENCE, SLICE, STEP_NS, read_facts
 use crate::observer::beat::{Beat, Begun, Made};
 use crate::observer::facts::Reading;
 use crate::observer::readers::Readers;
-use crate::observer::round::patience;
 use crate::observer::schedule::Tick;
 use crate::observer::thread::Output;
 use crate::record::ledger::{Note, NoteKind};
@@ -59,7 +58,6 @@ impl Loop {
         self.weighing.beat.skipped += tick.skipped;
         let everyone = self.everyone_is_due(Stream::Pss, due);
         let notes = self.notes_where_ps_is_off(due);
-        self.world.patience.wanted = self.beat.cadence().is_none() && !self.metering.is_on() && cadence.interval <= patience::SHORT;
         if !self.look(cadence.interval, everyone) {
             self.weighing.beat.skipped += 1;
             self.notes.extend(notes);

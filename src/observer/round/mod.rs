@@ -10,7 +10,6 @@
 //! compares, [`Round::advance`] looks at processes until its time is up, and once the readers have answered
 //! ([`World::absorb`](super::world::World::absorb)) or were given enough time, a sampler makes its rows of what was touched.
 
-pub mod patience;
 mod process;
 
 use std::num::NonZeroU64;
@@ -61,8 +60,6 @@ impl Looked {
 pub struct Round {
     /// Everyone is read, whether it ran or not.
     pub everyone: bool,
-    /// Whoever sleeps for long is asked only where it is his turn.
-    turn: Option<u32>,
     /// Events tell of births, ends, executions and changes of user.
     hears: bool,
     /// When it began.
@@ -102,7 +99,6 @@ impl Round {
         let began = Instant::now();
         world.this_round_ns = clock::monotonic_ns();
         let everyone = world.reclaimed(everyone) || everyone;
-        let turn = world.patience.turn(&world.proc).filter(|_| !everyone);
         let mut pids = Vec::new();
         let listed = everyone || !world.hears;
         if listed {
@@ -115,7 +111,7 @@ impl Round {
             world.names.expire();
         }
         let mut round =
-            Self { everyone, turn, began, seen: pids.len() as u64, parents: std::mem::take(&mut world.parents), ..Self::empty(world) };
+            Self { everyone, began, seen: pids.len() as u64, parents: std::mem::take(&mut world.parents), ..Self::empty(world) };
         let mut gone = Vec::new();
         if listed {
             world.table.compare(&pids, &mut round.pids, &mut gone);
@@ -134,7 +130,6 @@ impl Round {
     fn empty(world: &World) -> Self {
         Self {
             everyone: false,
-            turn: None,
             hears: world.hears,
             began: Instant::now(),
             seen: 0,
@@ -264,9 +259,6 @@ impl Round {
                 break;
             }
             let pid = process.id.pid;
-            if self.turn.is_some_and(|turn| patience::sleeps_on(process, turn)) {
-                continue;
-            }
             let Some(cpu_ns) = clock::process_cpu_ns(pid) else {
                 lost.push(pid);
                 continue;
@@ -282,7 +274,6 @@ impl Round {
             }
             process.missing = None;
             let ran = cpu_ns != process.cpu_ns;
-            process.still = if ran { 0 } else { process.still.saturating_add(1) };
             process.look(cpu_ns, clock::monotonic_ns());
             // A kernel thread's other values interest nobody between full samples.
             let read = self.everyone || (ran && !process.stat.is_kthread());
