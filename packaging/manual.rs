@@ -21,6 +21,7 @@ const PSMOND_8: &str = include_str!("man/psmond.8.roff");
 const PSMON_1: &str = include_str!("man/psmon.1.roff");
 const PSMON_PSS_1: &str = include_str!("man/psmon-pss.1.roff");
 const PSMON_USAGE_1: &str = include_str!("man/psmon-usage.1.roff");
+const PSMON_CREDITS_1: &str = include_str!("man/psmon-credits.1.roff");
 const PSMON_EXPLAIN_1: &str = include_str!("man/psmon-explain.1.roff");
 const PSMOND_TOML_5: &str = include_str!("man/psmond.toml.5.roff");
 const MANUAL: &str = "psmon manual";
@@ -77,6 +78,7 @@ fn pages() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
         let by_hand = match command.get_name() {
             "pss" => PSMON_PSS_1,
             "usage" => PSMON_USAGE_1,
+            "credits" => PSMON_CREDITS_1,
             "explain" => PSMON_EXPLAIN_1,
             _ => "",
         };

@@ -131,22 +131,42 @@ impl Live {
         // From here on a signal ends the view, and not psmon in the middle of a line.
         let ends = tell.clone();
         ending::on_signal(proc, move || ends.send(Message::End).is_ok())?;
+        let live = Self::listen(proc, said, wanted, limits::raise_open_files(), (tell.clone(), messages))?;
+        ending::on_unread(move || {
+            let _ = tell.send(Message::End);
+        });
+        Ok(live)
+    }
+
+    /// Begins to listen for whoever ends it himself, and starts others: no signal ends it, nor that nobody reads standard output,
+    /// and the limits that a child inherits stay as they are.
+    ///
+    /// # Errors
+    /// There are no events here, and why.
+    pub fn open_beside(proc: &Arc<Proc>, said: Said, wanted: Wanted) -> Result<Self, Failure> {
+        Self::listen(proc, said, wanted, limits::open_files(), mpsc::sync_channel(WAITING))
+    }
+
+    fn listen(
+        proc: &Arc<Proc>,
+        said: Said,
+        wanted: Wanted,
+        open_files: u64,
+        (tell, messages): (SyncSender<Message>, Receiver<Message>),
+    ) -> Result<Self, Failure> {
         if !proc.is_native() {
             return Err(Failure::System(format!("there are no events: {} is not the machine's own /proc", proc.path().display())));
         }
         let ears = Ears::open(proc, BUFFER)
             .map_err(|error| Failure::System(format!("there are no events: {error}. psmon doctor names the mend.")))?;
         let no_records = ears.deaf_to_exits.as_ref().map(ToString::to_string);
-        let may_keep = usize::try_from(limits::raise_open_files().saturating_sub(64)).unwrap_or(0);
+        let may_keep = usize::try_from(open_files.saturating_sub(64)).unwrap_or(0);
         let start = Start { proc: Arc::clone(proc), may_keep, ears: Ok(ears), past: Vec::new(), carried: None };
         let end = wanted.duration.and_then(|duration| Instant::now().checked_add(duration));
-        let observer = Observer::start(start, orders(said, wanted)?, Arc::new(FullWanted::default()), taker(tell.clone()))
+        let observer = Observer::start(start, orders(said, wanted)?, Arc::new(FullWanted::default()), taker(tell))
             .map_err(|error| Failure::System(format!("a thread could not be started: {error}")))?;
         let mut live = Self { observer, messages, first: None, no_records, end, stopping: None, stopped: false, told: Lost::default() };
         live.await_first_look();
-        ending::on_unread(move || {
-            let _ = tell.send(Message::End);
-        });
         Ok(live)
     }
 
