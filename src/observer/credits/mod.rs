@@ -4,6 +4,7 @@
 //! * [`account`]: what a program spent as one effective user; [`credit`]: what a process remembers of the account it counts for.
 //! * [`accounts`]: all of them: who comes, is counted, changes, ends.
 //! * [`day`]: what each spent since local midnight.
+//! * [`groups`]: what control groups spent, where a view asks for it.
 //! * [`lives`]: what single processes used, for stream `credits_process`.
 //! * [`closure`]: the sum over all accounts beside the machine's own clock.
 //! * [`crediting`]: streams `credits`, `credits_process` and `budgets`, from a tick to their samples.
@@ -26,4 +27,5 @@ pub mod cpu;
 pub mod credit;
 pub mod crediting;
 pub mod day;
+pub mod groups;
 pub mod lives;
