@@ -20,17 +20,17 @@ use crate::source::limits;
 use crate::source::procdir::Proc;
 
 /// Receive buffer of the connector: what psmond asks for too.
-const BUFFER: usize = 32 << 20;
+pub(super) const BUFFER: usize = 32 << 20;
 /// How often everyone who ran is looked at: some changes raise no event.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How often everyone is looked at.
-const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(600);
+pub(super) const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(600);
 /// Flushes that may wait for the view; beyond that the observer keeps some and counts the rest.
 const WAITING: usize = 64;
 /// How long its first look is waited for; one process that does not answer holds it up for a second.
 const FIRST_LOOK: Duration = Duration::from_secs(6);
 /// How long the end of the observer is waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Something that tells what happened.
 pub trait Hear {
@@ -260,6 +260,14 @@ fn told(flush: Flush, said: &mut Lost) -> Option<Told> {
 }
 
 fn orders(said: Said, wanted: Wanted) -> Result<Orders, Failure> {
+    Ok(Orders { events: wanted.events, exits: wanted.exits, flush_every: wanted.flush_every, ..looks_only(said)? })
+}
+
+/// An observer that keeps its table true, and hands on nothing that a view is about.
+///
+/// # Errors
+/// The schema has no pid.
+pub(super) fn looks_only(said: Said) -> Result<Orders, Failure> {
     let columns = Columns::for_view(Stream::Ps, &["pid"]).map_err(|error| Failure::System(error.to_string()))?;
     Ok(Orders {
         usage: None,
@@ -270,10 +278,10 @@ fn orders(said: Said, wanted: Wanted) -> Result<Orders, Failure> {
         pss: None,
         scrubber: said.scrubber,
         programs: said.programs,
-        events: wanted.events,
-        exits: wanted.exits,
+        events: None,
+        exits: None,
         alerts: None,
-        flush_every: wanted.flush_every,
+        flush_every: Duration::from_secs(1),
     })
 }
 

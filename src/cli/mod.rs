@@ -59,8 +59,8 @@ pub enum Command {
     Exits(Box<exits::Arguments>),
     /// Which program a process counts for: by which rule, and why not by those before it.
     Explain(explain::Arguments),
-    /// What a command and all its descendants use: CPU seconds and credits.
-    Credits(credits::Arguments),
+    /// Who spends the CPUs, in seconds and credits: now, by day, or what a command and all its descendants do.
+    Credits(Box<credits::Arguments>),
     /// Is the journal whole?
     Verify(verify::Arguments),
     /// The config: as it is in force here, as it is by default, or whether a file is right.
