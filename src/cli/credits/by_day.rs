@@ -93,3 +93,21 @@ fn doubt(date: Date, day: &Day) -> Option<String> {
     let said: Vec<String> = missing.into_iter().chain(short).collect();
     (!said.is_empty()).then(|| format!("{date}: {}.", said.join(", ")))
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_of_a_day_is_said() {
+        const HOUR: u64 = 3_600_000_000_000;
+        let of =
+            |recorded_ns, missing| doubt(date(2026, 11, 20), &Day { cpus: 2, ns: 24 * HOUR, over_ns: 24 * HOUR, recorded_ns, missing });
+        assert_eq!(of(Some(24 * HOUR - 1), 0), None);
+        assert_eq!(of(None, 0), None, "nobody said");
+        assert_eq!(of(Some(HOUR * 23 / 2), 0).unwrap(), "2026-11-20: 11.50 of 24.00 hours were recorded.");
+        assert_eq!(of(Some(0), 1).unwrap(), "2026-11-20: 1 sample is missing, 0.00 of 24.00 hours were recorded.");
+    }
+}

@@ -160,3 +160,70 @@ pub fn print(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::super::select::tests::selection;
+    use super::super::spent::Span;
+    use super::super::spent::tests::{spent, who};
+    use super::*;
+
+    struct Fake(VecDeque<Taken>);
+
+    impl Samples for Fake {
+        fn next(&mut self) -> Result<Option<Taken>, Failure> {
+            Ok(self.0.pop_front())
+        }
+    }
+
+    fn taken(second: i64, cpu_us: i64) -> Taken {
+        let totals = [("sum_s", "0.5"), ("span_s", "1.0"), ("closure", "99.5"), ("clock_s", "0.6"), ("closure_of", "cpuacct")];
+        Taken {
+            time: Moment { unix_ns: second * 1_000_000_000, offset_s: 0 },
+            span: Span { ns: 1_000_000_000, cpus: 2 },
+            rows: vec![(who("idle", "root"), spent(1, 0)), (who("web, 1", "www"), spent(2, cpu_us))],
+            totals: totals.map(|(key, value)| (key, value.to_owned())).to_vec(),
+            is_last: false,
+        }
+    }
+
+    fn shown(said: &[&str], form: Form, samples: Vec<Taken>) -> (Answer, String) {
+        let (mut out, mut feed) = (Vec::new(), Fake(samples.into()));
+        let mut view = View::new(selection(said).unwrap(), form);
+        let answer = if said.contains(&"--watch") { view.watch(&mut feed, &mut out) } else { view.once(&mut feed, &mut out) };
+        (answer.unwrap(), String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn the_table_and_its_sum() {
+        let (answer, text) = shown(&["-o", "program,procs,cpu_pct,share_pct,cpu_s,credits"], Form::Scaled, vec![taken(1, 600_000)]);
+        let expected = "PROGRAM   PROCS CPU_PCT SHARE_PCT    CPU_S  CREDITS\n\
+                        web,\\x201     2   60.00     30.00 0.600000 0.010000\n\
+                        idle          1    0.00      0.00 0.000000 0.000000\n\
+                        All: 0.5 s of CPU in 1.0 s on 2 CPUs; closure 99.5 % of 0.6 s (cpuacct).\n";
+        assert_eq!((answer, text.as_str()), (Answer::Yes, expected));
+        assert_eq!(shown(&["no-such-program"], Form::Scaled, vec![taken(1, 1)]), (Answer::No, String::new()));
+        let (_, text) = shown(&["--top", "1", "--user", "root"], Form::Scaled, vec![taken(1, 1)]);
+        assert!(text.contains("All, shown or not: "), "{text}");
+        let (_, text) = shown(&["-o", "program,cpu_s,user_s", "idle"], Form::Json, vec![taken(1, 1)]);
+        assert_eq!(text, "{\"program\":\"idle\",\"cpu_s\":0.000000,\"user_s\":null}\n");
+        let mut out = Vec::new();
+        let none = View::new(selection(&[]).unwrap(), Form::Json).once(&mut Fake(VecDeque::new()), &mut out);
+        assert!(matches!(none, Err(Failure::System(_))));
+    }
+
+    #[test]
+    fn totals_grow_and_the_last_interval_is_for_whoever_adds_up() {
+        let samples = || vec![taken(1, 100), taken(2, 200), Taken { is_last: true, ..taken(3, 400) }];
+        let said = ["--watch", "1", "-o", "program,cpu_s,total_s", "-r", "^web"];
+        let (answer, text) = shown(&said, Form::Csv, samples());
+        let lines: Vec<&str> = text.split_terminator("\r\n").collect();
+        assert_eq!(lines[0], "time,program,cpu_s,total_s");
+        assert_eq!(lines[3], "1970-01-01T00:00:03.000+00:00,\"web, 1\",0.000400,0.000700");
+        assert_eq!((answer, lines.len()), (Answer::Yes, 4));
+        let (_, text) = shown(&said, Form::Scaled, samples());
+        assert_eq!((text.matches("All, shown").count(), text.contains("0.000300")), (2, true), "{text}");
+    }
+}
