@@ -64,12 +64,15 @@ fn pages() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
             // A view is called as its stream.
             if let Ok(stream) = command.get_name().parse::<Stream>() {
                 columns_of(stream, roff);
-                if stream == Stream::Usage {
-                    roff.control("SS", ["With \\-\\-by process besides"]);
-                    columns(Stream::UsageProcess)
-                        .iter()
-                        .filter(|column| !columns(stream).contains(column))
-                        .for_each(|column| entry(column, roff));
+                let besides = match stream {
+                    Stream::Usage => Some((Stream::UsageProcess, "With \\-\\-by process besides")),
+                    // No view shows these yet.
+                    Stream::Credits => Some((Stream::CreditsProcess, "In stream credits_process of the journal besides")),
+                    _ => None,
+                };
+                if let Some((other, heading)) = besides {
+                    roff.control("SS", [heading]);
+                    columns(other).iter().filter(|column| !columns(stream).contains(column)).for_each(|column| entry(column, roff));
                 }
             }
         };

@@ -138,7 +138,8 @@ fn users_and_control_groups_are_added_up() {
     let truth = burns(&burners, 500, "user");
     let (users, groups) = (users.end_rows(), groups.end_rows());
     let most = begun.elapsed().as_secs_f64() * f64::from(u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap());
-    let nobody = |row: &Json| row["user"] == "nobody" || row["user"] == NOBODY.to_string();
+    let number = NOBODY.to_string();
+    let nobody = |row: &Json| row["user"] == "nobody" || row["user"] == *number;
     let found = sum(&users, "cpu_s", nobody);
     // Others of that user may run here too.
     assert!(found > truth * 0.9 && found < truth + most, "{found} of {truth}");

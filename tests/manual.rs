@@ -106,11 +106,22 @@ fn every_switch_stands_in_its_page() {
 #[test]
 fn every_column_stands_in_the_page_of_its_view() {
     let dir = generated();
-    for stream in [Stream::Ps, Stream::Pss, Stream::Usage, Stream::UsageProcess, Stream::Events, Stream::Exits, Stream::Alerts] {
+    for stream in [
+        Stream::Ps,
+        Stream::Pss,
+        Stream::Usage,
+        Stream::UsageProcess,
+        Stream::Credits,
+        Stream::CreditsProcess,
+        Stream::Events,
+        Stream::Exits,
+        Stream::Alerts,
+    ] {
         let name = match stream {
             // Alerts have no view yet, and what a process uses is shown by the view of what a program uses.
             Stream::Alerts => "psmond.8".to_owned(),
             Stream::UsageProcess => "psmon-usage.1".to_owned(),
+            Stream::CreditsProcess => "psmon-credits.1".to_owned(),
             stream => format!("psmon-{stream}.1"),
         };
         let page = page(dir.path(), &name);

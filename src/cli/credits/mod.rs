@@ -45,7 +45,7 @@ const MEASURED: Duration = Duration::from_secs(1);
 /// Who spends the CPUs: programs and users, to the last short-lived process, now and by day; or what one command spends. One credit is one CPU busy for 60 seconds: 60 CPU-seconds, 6000 utilisation-seconds (%·s).
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: that of the command; 128 and its number where a signal ended it; 126 it could not be run; 127 it was not found; 125 psmon itself failed."
+    after_help = "cpu_pct 100 is one CPU; share_pct 100 is the whole machine, with --by day for the whole day. - does not exist. Exit status 1 where nothing matches; with --run that of the command; 128 and its number where a signal ended it; 126 it could not be run; 127 it was not found; 125 psmon itself failed."
 )]
 pub struct Arguments {
     /// Programs of this name only, exactly; with --by cgroup control groups of this path. May be repeated.
