@@ -270,7 +270,7 @@ fn the_status_is_that_of_the_command() {
     let mark = place.root.path().join("mark");
     let output = run().args(["--output", "/psmon-no-such-dir/x", "--", "touch"]).arg(&mark).output().unwrap();
     assert!(status(&output) == 125 && err(&output).contains("/psmon-no-such-dir/x") && !mark.exists(), "{output:?}");
-    for wrong in [&["credits", "--run"][..], &["credits"], &["credits", "--", "true"], &["credits", "--no-wait"]] {
+    for wrong in [&["credits", "--run"][..], &["credits", "--", "true"], &["credits", "--no-wait"]] {
         assert_eq!(status(&psmon().args(wrong).output().unwrap()), 2, "{wrong:?}");
     }
 }
