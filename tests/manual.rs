@@ -116,10 +116,11 @@ fn every_column_stands_in_the_page_of_its_view() {
         Stream::Events,
         Stream::Exits,
         Stream::Alerts,
+        Stream::Budgets,
     ] {
         let name = match stream {
-            // Alerts have no view yet, and what a process uses is shown by the view of what a program uses.
-            Stream::Alerts => "psmond.8".to_owned(),
+            // Alerts and budgets have no view yet, and what a process uses is shown by the view of what a program uses.
+            Stream::Alerts | Stream::Budgets => "psmond.8".to_owned(),
             Stream::UsageProcess => "psmon-usage.1".to_owned(),
             Stream::CreditsProcess => "psmon-credits.1".to_owned(),
             stream => format!("psmon-{stream}.1"),

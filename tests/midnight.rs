@@ -271,7 +271,7 @@ fn days_are_closed_at_a_start_then_compressed_then_pruned() {
     assert_eq!(recorder.stop(), 0);
     assert!(place.file("ps-2027-03-02.log").exists());
     Segment::assert_no_sample_missing(&place.all_ps());
-    assert_eq!(place.assert_whole().segments, 12, "three days of four streams");
+    assert_eq!(place.assert_whole().segments, 18, "three days of six streams");
     assert_tool_says_whole(&place);
 
     // Three days are kept.

@@ -29,7 +29,12 @@ pub(crate) enum Meter {
 impl Meter {
     /// The best meter that works here, tried out with a real process.
     pub(crate) fn open() -> Result<Self> {
-        let name = format!("psmon-bench-{}", std::process::id());
+        Self::named("bench")
+    }
+
+    /// One of several, by this part of its group's name.
+    pub(crate) fn named(name: &str) -> Result<Self> {
+        let name = format!("psmon-{name}-{}", std::process::id());
         let candidates = [("cpuacct", Meter::Cpuacct as fn(PathBuf) -> Meter), ("", Meter::CpuStat)];
         for (controller, make) in candidates {
             let Some(parent) = own_group(controller)? else { continue };
@@ -53,7 +58,8 @@ impl Meter {
         }
     }
 
-    fn group(&self) -> Option<&Path> {
+    /// What it counts in, where it is a group.
+    pub(crate) fn group(&self) -> Option<&Path> {
         match self {
             Meter::Cpuacct(group) | Meter::CpuStat(group) => Some(group),
             Meter::Schedstat => None,

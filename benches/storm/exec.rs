@@ -145,7 +145,7 @@ impl Bench {
         }
 
         say("exec: psmond without CAP_SYS_NICE");
-        match self.watched(STREAMS, Way::NotNice, &kinds("none")) {
+        match self.watched(STREAMS, Way::Without("sys_nice"), &kinds("none")) {
             Ok(watched) => variant(table, "without CAP_SYS_NICE", &watched, "none", None)?,
             Err(error) => {
                 crate::stopped()?;

@@ -65,9 +65,33 @@ impl<'a> Row<'a> {
     }
 }
 
+/// What counts in a stream.
+#[derive(Debug)]
+pub(crate) enum Line<'a> {
+    Row(Row<'a>),
+    /// What follows the word `#tick`: the time, then `key=value`s.
+    Tick(&'a str),
+}
+
 impl Logs {
     /// Each row of a stream, in order, and its last tick.
     pub(crate) fn read(&self, stream: &str, mut each: impl FnMut(&Row<'_>)) -> Result<Tick> {
+        let mut last = None;
+        let segments = self.lines(stream, |line| match line {
+            Line::Row(row) => each(&row),
+            Line::Tick(fields) => {
+                let number = |word: &str| {
+                    let (name, value) = word.split_once('=')?;
+                    Some((name.to_owned(), value.parse().ok()?))
+                };
+                last = Some(Tick(fields.split_whitespace().filter_map(number).collect()));
+            }
+        })?;
+        last.with_context(|| format!("no #tick in stream {stream} ({segments} segments)"))
+    }
+
+    /// Rows and ticks of a stream, in order; in how many segments.
+    pub(crate) fn lines(&self, stream: &str, mut each: impl FnMut(Line<'_>)) -> Result<usize> {
         let dir = self.0.path().join("log");
         let mut segments = Vec::new();
         for entry in fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
@@ -80,7 +104,6 @@ impl Logs {
             }
         }
         segments.sort();
-        let mut last = None;
         for (_, path) in &segments {
             let bytes = fs::read(path)?;
             let text = String::from_utf8_lossy(&bytes);
@@ -89,16 +112,12 @@ impl Logs {
                 if let Some(names) = line.strip_prefix("#cols ") {
                     columns = names.split_whitespace().collect();
                 } else if let Some(fields) = line.strip_prefix("#tick ") {
-                    let number = |word: &str| {
-                        let (name, value) = word.split_once('=')?;
-                        Some((name.to_owned(), value.parse().ok()?))
-                    };
-                    last = Some(Tick(fields.split_whitespace().filter_map(number).collect()));
+                    each(Line::Tick(fields));
                 } else if !line.starts_with('#') {
-                    each(&Row { columns: &columns, line });
+                    each(Line::Row(Row { columns: &columns, line }));
                 }
             }
         }
-        last.with_context(|| format!("no #tick in stream {stream} ({} segments)", segments.len()))
+        Ok(segments.len())
     }
 }

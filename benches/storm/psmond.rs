@@ -21,7 +21,7 @@ const OTHERS: [&str; 6] = ["ps", "pss", "usage", "credits", "host", "burst"];
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// After READY: its first look at the machine is over, and it waits for events.
-const SETTLED: Duration = Duration::from_secs(1);
+pub(crate) const SETTLED: Duration = Duration::from_secs(1);
 
 /// In which circumstances psmond runs.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +29,8 @@ pub(crate) enum Way<'a> {
     Plain,
     /// In this control group of the cpu controller.
     Group(&'a Path),
-    /// Without CAP_SYS_NICE.
-    NotNice,
+    /// Without this capability, as setpriv(1) spells it: `sys_nice`.
+    Without(&'a str),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,12 +60,17 @@ pub(crate) struct Psmond<'a> {
 impl<'a> Psmond<'a> {
     /// Starts it and waits until it says that it is ready, as systemd would.
     pub(crate) fn start(setup: Setup<'_>, meter: &'a Meter) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("psmon-storm-").tempdir()?;
+        Self::start_in(tempfile::Builder::new().prefix("psmon-storm-").tempdir()?, setup, meter)
+    }
+
+    /// The same in the directory of one that has stopped: it goes on where that one left off.
+    pub(crate) fn start_in(dir: TempDir, setup: Setup<'_>, meter: &'a Meter) -> Result<Self> {
         let log_dir = dir.path().join("log");
-        fs::create_dir(&log_dir)?;
+        fs::create_dir_all(&log_dir)?;
         let file = dir.path().join("psmond.toml");
         fs::write(&file, format!("log_dir = {log_dir:?}\n{}{}", setup.streams, others_off(setup.streams)))?;
         let address = dir.path().join("notify");
+        let _ = fs::remove_file(&address);
         let notify = UnixDatagram::bind(&address)?;
         notify.set_read_timeout(Some(Duration::from_millis(100)))?;
         let mut command = match setup.way {
@@ -75,9 +80,9 @@ impl<'a> Psmond<'a> {
                 command.arg(meter::LAUNCH).arg(group).arg(setup.exe);
                 command
             }
-            Way::NotNice => {
-                let mut command = meter.command("setpriv")?;
-                command.args(["--inh-caps", "-sys_nice", "--bounding-set", "-sys_nice"]).arg(setup.exe);
+            Way::Without(capability) => {
+                let (mut command, less) = (meter.command("setpriv")?, format!("-{capability}"));
+                command.args(["--inh-caps", &less, "--bounding-set", &less]).arg(setup.exe);
                 command
             }
         };

@@ -77,6 +77,13 @@ pub(crate) fn become_nobody() {
     unsafe { libc::setuid(NOBODY) };
 }
 
+/// Children that end are gone at once, and nobody is told of them.
+#[allow(dead_code, reason = "of use to credits")]
+pub(crate) fn ignore_children() {
+    // SAFETY: no handler of ours is set.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
 /// The CPUs this thread may run on.
 pub(crate) fn cpus() -> io::Result<Vec<usize>> {
     // SAFETY: all zero is the empty set.

@@ -31,6 +31,10 @@ pub(crate) enum Kind {
     Exec(u64, PathBuf, String),
     /// So many, one after another: children that burn 1 to 20 ms of CPU, each in its way.
     Burn(u64),
+    /// So many, one after another: children that are executed and then burn.
+    Run(u64),
+    /// Such a child: it burns so much.
+    Once(Duration),
     /// So many at once: children that burn, wait until standard input ends, burn again and end.
     Old(u64),
     /// One vfork on each CPU.
@@ -48,6 +52,9 @@ pub(crate) struct Report {
     pub(crate) worker: u32,
     pub(crate) children: u64,
     pub(crate) length: Duration,
+    /// CPU of the worker itself, its children not counted.
+    #[allow(dead_code, reason = "of use where the worker counts for the same program as its children")]
+    pub(crate) own: Duration,
     /// Where it knows each child: the pid, and its number (exec) or its nanoseconds of CPU (burners).
     pub(crate) each: Vec<(u32, u64)>,
 }
@@ -62,12 +69,16 @@ pub(crate) struct Worker {
 impl Worker {
     /// In the control group, if one is given, whose processes then storm among themselves.
     pub(crate) fn start(kind: &Kind, number: usize, work: &Path, group: Option<&Path>, input: Stdio) -> Result<Self> {
-        let exe = std::env::current_exe()?;
+        Self::start_as(&std::env::current_exe()?, kind, number, work, group, input)
+    }
+
+    /// The same as this program, which is a copy of the benchmark under another name.
+    pub(crate) fn start_as(program: &Path, kind: &Kind, number: usize, work: &Path, group: Option<&Path>, input: Stdio) -> Result<Self> {
         let out = work.join(format!("worker-{number}"));
-        let child = Command::new(&exe)
+        let child = Command::new(std::env::current_exe()?)
             .arg(meter::LAUNCH)
             .arg(group.unwrap_or(Path::new("-")))
-            .arg(&exe)
+            .arg(program)
             .args(kind.args(number))
             .env_clear()
             .stdin(input)
@@ -104,7 +115,10 @@ impl Worker {
             let words: Vec<&str> = line.split(' ').collect();
             match words[..] {
                 ["child", pid, value] => report.each.push((pid.parse()?, value.parse()?)),
-                ["children", count, ns] => (report.children, report.length) = (count.parse()?, Duration::from_nanos(ns.parse()?)),
+                ["children", count, ns, own] => {
+                    (report.children, report.length) = (count.parse()?, Duration::from_nanos(ns.parse()?));
+                    report.own = Duration::from_nanos(own.parse()?);
+                }
                 ["ready"] => {}
                 _ => bail!("a worker said {line:?}"),
             }
@@ -131,6 +145,8 @@ impl Kind {
             Kind::ForkExec(length, program) => vec!["fork-exec".to_owned(), ms(length), path(program)],
             Kind::Exec(count, program, tag) => vec!["exec".to_owned(), count.to_string(), path(program), tag.clone()],
             Kind::Burn(count) => vec!["burn".to_owned(), count.to_string()],
+            Kind::Run(count) => vec!["run".to_owned(), count.to_string()],
+            Kind::Once(work) => vec!["once".to_owned(), ms(work)],
             Kind::Old(count) => vec!["old".to_owned(), count.to_string()],
             Kind::Touch => vec!["touch".to_owned(), "0".to_owned()],
         };
@@ -152,6 +168,8 @@ impl Kind {
             "fork-exec" => Kind::ForkExec(length, program()?),
             "exec" => Kind::Exec(number, program()?, rest.get(1).context("no tag")?.clone()),
             "burn" => Kind::Burn(number),
+            "run" => Kind::Run(number),
+            "once" => Kind::Once(length),
             "old" => Kind::Old(number),
             "touch" => Kind::Touch,
             other => bail!("no such worker: {other}"),
@@ -164,8 +182,10 @@ impl Kind {
         let work = match self {
             Kind::Vfork(length) | Kind::Fork(length) | Kind::ForkExec(length, _) => *length,
             Kind::Exec(count, ..) => Duration::from_millis(20) * u32::try_from(*count).unwrap_or(u32::MAX),
-            Kind::Burn(count) | Kind::Old(count) => Duration::from_millis(200) * u32::try_from(*count).unwrap_or(u32::MAX),
-            Kind::Touch => Duration::ZERO,
+            Kind::Burn(count) | Kind::Run(count) | Kind::Old(count) => {
+                Duration::from_millis(200) * u32::try_from(*count).unwrap_or(u32::MAX)
+            }
+            Kind::Once(_) | Kind::Touch => Duration::ZERO,
         };
         work + Duration::from_secs(30)
     }
@@ -215,6 +235,20 @@ impl Kind {
                 }
                 children = count;
             }
+            Kind::Run(count) => {
+                let program = std::env::current_exe()?;
+                for number in 0..count {
+                    let once = Kind::Once(Duration::from_millis(1 + number % 20));
+                    let child = Command::new(&program).args(once.args(0)).stdout(Stdio::null()).spawn()?;
+                    let pid = child.id();
+                    writeln!(out, "child {pid} {}", sys::wait_for(pid.cast_signed())?)?;
+                }
+                children = count;
+            }
+            Kind::Once(work) => {
+                let _ = set_parent_process_death_signal(Some(Signal::KILL));
+                burn(ClockId::ProcessCPUTime, work);
+            }
             Kind::Old(count) => {
                 let (mut all_burnt, mut burnt) = std::io::pipe()?;
                 let mut pids = Vec::new();
@@ -246,7 +280,8 @@ impl Kind {
                 }
             }
         }
-        writeln!(out, "children {children} {}", begin.elapsed().as_nanos())?;
+        let own = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime))?;
+        writeln!(out, "children {children} {} {}", begin.elapsed().as_nanos(), own.as_nanos())?;
         out.flush()?;
         Ok(())
     }
@@ -313,7 +348,7 @@ impl Way {
     }
 }
 
-fn burn_in_threads(work: Duration) {
+pub(crate) fn burn_in_threads(work: Duration) {
     let threads: Vec<_> =
         (0..2).filter_map(|_| std::thread::Builder::new().spawn(move || burn(ClockId::ThreadCPUTime, work / 2)).ok()).collect();
     for thread in threads {
@@ -322,7 +357,7 @@ fn burn_in_threads(work: Duration) {
 }
 
 /// Until this clock has gone on by this much.
-fn burn(clock: ClockId, work: Duration) {
+pub(crate) fn burn(clock: ClockId, work: Duration) {
     let now = || Duration::try_from(clock_gettime(clock)).unwrap_or_default();
     let begin = now();
     while now().saturating_sub(begin) < work {

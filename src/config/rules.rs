@@ -156,11 +156,11 @@ impl ProgramRule {
 /// Whose CPU a budget counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BudgetOf {
-    /// A program's.
+    /// A program's, by its whole name.
     Program(String),
-    /// A user's.
+    /// A user's, by its name, or by its number where it has none.
     User(String),
-    /// A control group's (a glob).
+    /// Those of the control groups whose whole path matches a glob; `*` is `/` too.
     Cgroup(String),
 }
 
@@ -177,7 +177,7 @@ pub struct Budget {
     pub cap: f64,
     /// The balance at first, at most `cap`.
     pub start: f64,
-    /// Per cent of `cap` at which an alert is raised, each once, the largest first.
+    /// Per cent of `cap` at which an alert is raised, each once, the largest first; exhaustion is one besides, unless there is none.
     pub alert: Vec<f64>,
 }
 

@@ -145,7 +145,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             let note = past_note(start_note(), past.as_ref(), ears.as_ref().ok().and_then(|ears| ears.born_before));
             let journal = Journal::start(directory, orders::journal(&loaded.settings), domain, own_log, Arc::clone(&full_wanted), note)
                 .map_err(no_thread)?;
-            let known = past.filter(|past| past.same_domain).map(|past| (past.alive, past.carried)).unwrap_or_default();
+            let known = past.map(|past| (if past.same_domain { past.alive } else { Vec::new() }, past.carried)).unwrap_or_default();
             (Sink::journal(journal, Arc::clone(&pending)).map_err(no_thread)?, ears, known)
         }
     };

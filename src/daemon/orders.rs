@@ -104,6 +104,7 @@ fn credits(settings: &Settings, to_stdout: Option<Stream>) -> Option<crediting::
         partial_every: credits.partial_every,
         most: settings.max_programs,
         groups: false,
+        budgets: settings.budgets.clone(),
     })
 }
 

@@ -40,7 +40,11 @@ pub fn past(dir: &Path, domain: &Domain) -> Option<Past> {
         alive.retain(|alive| !since.buried.contains(&alive.id));
         processes = processes.max(since.processes);
     }
-    Some(Past { same_domain, alive, processes, carried: state.carried })
+    let mut carried = state.carried;
+    if let Some(carried) = carried.as_mut().filter(|_| !same_domain) {
+        carried.boot = None;
+    }
+    Some(Past { same_domain, alive, processes, carried })
 }
 
 /// What stream `exits` says from a position on.
@@ -88,6 +92,7 @@ mod tests {
     use super::*;
     use crate::journal::state::State;
     use crate::record::alive::Census;
+    use crate::record::carried::OfBoot;
 
     fn alive(pid: u32) -> Alive {
         Alive { id: Identity { pid, start: 9 }, ppid: 1, uid: None, program: None, counted: None }
@@ -101,7 +106,9 @@ mod tests {
         let before = [head.to_owned(), row(1)].concat();
         let text = [before.clone(), row(2), row(3)[..20].to_owned()].concat();
         std::fs::write(dir.path().join("exits.log"), text).unwrap();
-        let census = Census { alive: [1, 2, 3].map(alive).to_vec(), processes: Some(5), carried: None };
+        let carried =
+            Carried { boot: Some(OfBoot { tick_ns: 5, ..OfBoot::default() }), day: "2026-11-20".to_owned(), ..Carried::default() };
+        let census = Census { alive: [1, 2, 3].map(alive).to_vec(), processes: Some(5), carried: Some(Box::new(carried)) };
         let domain = |boot_id: &str| Domain { boot_id: boot_id.into(), pidns: "1".into() };
         let state = State::new(&domain("b"), &census, Some(Position { seg: 3, offset: before.len() as u64 }), std::iter::empty());
         std::fs::write(dir.path().join(state::NAME), state.to_bytes().unwrap()).unwrap();
@@ -110,5 +117,8 @@ mod tests {
         assert_eq!((left, past.same_domain, past.processes), (vec![1, 3], true, Some(5)));
         let other = super::past(dir.path(), &domain("another boot")).unwrap();
         assert_eq!((other.same_domain, other.alive.len()), (false, 3));
+        // The day and the budgets hold in any boot, the clocks in their own.
+        let boot = |past: Past| past.carried.map(|carried| (carried.day, carried.boot.is_some()));
+        assert_eq!((boot(past), boot(other)), (Some(("2026-11-20".to_owned(), true)), Some(("2026-11-20".to_owned(), false))));
     }
 }

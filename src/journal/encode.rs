@@ -51,7 +51,16 @@ fn help(stream: Stream) -> String {
         Stream::Alerts => {
             return "one row an alert; level ok says that the one before of the same is over; a #tick each 10 s says how many stand; - does not exist, ? was refused or late; is it whole: psmon verify".to_owned();
         }
-        _ => {
+        Stream::Credits | Stream::CreditsProcess | Stream::Budgets | Stream::Host => {
+            let live = match stream {
+                Stream::Credits => "; the table now: psmon credits",
+                _ => "",
+            };
+            return format!(
+                "each row is of the interval that its tick ends, or of the life it names; add them up; - does not exist, ? was refused or late; is it whole: psmon verify{live}"
+            );
+        }
+        Stream::Ps | Stream::Pss | Stream::Usage | Stream::UsageProcess => {
             return format!(
                 "rows are changes; a sample with full=1 is complete; - does not exist, ? was refused or late; is it whole: psmon verify; the table now: psmon {stream}"
             );

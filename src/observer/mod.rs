@@ -17,10 +17,10 @@
 //! * [`footprint`]: what is remembered of a process's memory, and whether to read it again; [`pass`]: the readings of a tick, spread
 //!   over a window; [`weighing`]: stream `pss`, from its ticks to its samples.
 //! * [`radar`]: how near processes are to their limits; [`cgroups`]: those of their control groups; [`crossings`]: who comes near.
+//! * [`credits`]: who spent how much CPU time, and whose budget of it runs out.
 //! * [`touched`]: whose row may have changed since a stream's sample before.
 //! * [`usage`]: what is remembered of what a process uses, and how it is read; [`own_io`]: its io without its children's; [`accounts`]: what programs used, the dead included;
 //!   [`metering`]: streams `usage` and `usage_process`, from a tick to its samples.
-//! * [`credits`]: who spent the CPUs: streams `credits`, `credits_process` and `budgets`.
 //! * `stuck`: who does not answer, said once, and that it is over.
 //! * [`sockets`]: which sockets processes hold, and what they are.
 //! * [`survey`]: one look at the memory of everyone, without a table.

@@ -24,20 +24,28 @@ pub struct Counted {
 /// What the accounts know besides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Carried {
-    /// When this was so, CLOCK_BOOTTIME nanoseconds: whoever was born later was not counted.
-    pub boot_ns: u64,
-    /// When the last tick looked at the clocks, CLOCK_MONOTONIC nanoseconds.
-    pub tick_ns: u64,
+    /// What means nothing in another boot.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub boot: Option<OfBoot>,
     /// The local day, as `2026-11-20`.
     pub day: String,
     /// What the machine's clock said beyond all accounts on that day, nanoseconds.
     pub unattributed_ns: i64,
     /// What each account spent on that day.
     pub spent: Vec<Spent>,
-    /// The machine's clocks at the last tick.
-    pub clocks: MachineClocks,
     /// Budgets by name: credits.
     pub balances: BTreeMap<String, f64>,
+}
+
+/// What means nothing in another boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfBoot {
+    /// When this was so, CLOCK_BOOTTIME nanoseconds: whoever was born later was not counted.
+    pub now_ns: u64,
+    /// When the last tick looked at the clocks, CLOCK_MONOTONIC nanoseconds.
+    pub tick_ns: u64,
+    /// The machine's clocks then.
+    pub clocks: MachineClocks,
 }
 
 /// What one account spent.

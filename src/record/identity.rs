@@ -31,12 +31,13 @@ impl fmt::Display for Identity {
     }
 }
 
-/// What a row of a sample is about, and what is said to have left: a process, or in stream `usage` a program.
+/// What a row of a sample is about, and what is said to have left: a process, in stream `usage` a program,
+/// in stream `budgets` a budget.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Id {
     /// A process.
     Process(Identity),
-    /// A program, by its name.
+    /// A program, or a budget, by its name.
     Program(Arc<[u8]>),
 }
 

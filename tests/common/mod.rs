@@ -101,7 +101,7 @@ impl Place {
     pub fn of_ps(config: &str) -> Self {
         let (top, ps) = config.split_once("ps:").unwrap_or((config, ""));
         Self::new(&format!(
-            "{top}\n[pss]\nenabled = false\n[usage]\nenabled = false\n[events]\nenabled = false\n[exits]\nenabled = false\nps:{ps}"
+            "{top}\n[pss]\nenabled = false\n[usage]\nenabled = false\n[credits]\nenabled = false\n[events]\nenabled = false\n[exits]\nenabled = false\nps:{ps}"
         ))
     }
 

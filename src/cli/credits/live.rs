@@ -152,6 +152,7 @@ impl Live {
             partial_every: Duration::from_secs(3600),
             most: MOST,
             groups: by == Some(By::Cgroup),
+            budgets: Vec::new(),
         });
         let is_last = Arc::new(AtomicBool::new(false));
         let take = taker(tell.clone(), least, Arc::clone(&is_last));

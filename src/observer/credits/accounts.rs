@@ -7,8 +7,10 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::super::facts::Reading;
+use super::super::names::Names;
 use super::super::table::Process;
 use super::account::{Account, Key, Place, Whose};
+use super::budgets::Budgets;
 use super::cpu::Cpu;
 use super::credit::{Credit, Told};
 use super::day::Days;
@@ -35,6 +37,8 @@ pub struct Credits {
     pub days: Days,
     /// Rows of stream `credits_process` that wait for its tick.
     pub lives: Lives,
+    /// What may be spent.
+    pub budgets: Budgets,
 }
 
 impl Default for Credits {
@@ -49,6 +53,7 @@ impl Default for Credits {
             groups: None,
             days: Days::default(),
             lives: Lives::default(),
+            budgets: Budgets::default(),
         }
     }
 }
@@ -203,8 +208,8 @@ impl Credits {
         self.root_ns
     }
 
-    /// A tick: what was counted since the one before belongs to this day. Answers how much that is, nanoseconds.
-    pub fn tick(&mut self, date: jiff::civil::Date) -> u64 {
+    /// A tick: what was counted since the one before belongs to this day, and to budgets. Answers how much that is, nanoseconds.
+    pub fn tick(&mut self, date: jiff::civil::Date, names: &Names) -> u64 {
         let mut sum_ns = 0;
         self.days.turn(date, &mut self.list);
         for account in &mut self.list {
@@ -212,6 +217,10 @@ impl Credits {
             account.day_ns += more;
             account.ticked_ns = account.totals.spent.ns;
             sum_ns += more;
+            if more > 0 && !self.budgets.is_empty() {
+                let user = account.key.1.map(|uid| names.user(uid));
+                self.budgets.spent(&account.key.0.name(), user.as_deref().unwrap_or_default(), more);
+            }
         }
         self.days.sum_ns += sum_ns;
         sum_ns
@@ -251,6 +260,11 @@ impl Credits {
         }
         if let Some(groups) = &mut self.groups {
             groups.add(process, more);
+        }
+        if self.budgets.has_groups()
+            && let Reading::Known(path) = &process.facts.cgroup
+        {
+            self.budgets.spent_in_group(path, more.ns);
         }
     }
 

@@ -147,7 +147,7 @@ fn each_second_belongs_to_one_day() {
     let mut tick = |credits: &mut Credits, ns: u64, day| {
         one.cpu_ns += ns;
         credits.count(&mut one);
-        assert_eq!(credits.tick(day), ns);
+        assert_eq!(credits.tick(day, &Names::default()), ns);
         let account = credits.list().iter().find(|account| account.key == key("a", 0)).unwrap();
         (account.day_ns, credits.days.sum_ns)
     };
@@ -159,8 +159,11 @@ fn each_second_belongs_to_one_day() {
     // A restart goes on with it.
     let mut after = begun(usize::MAX);
     after.restore_day(tomorrow, -3, [(key("a", 0), 14)].into_iter());
-    assert_eq!((after.days.sum_ns, after.days.unattributed_ns, after.tick(tomorrow), after.list()[0].day_ns), (14, -3, 0, 14));
-    assert_eq!((after.tick(date(2026, 10, 27)), after.list()[0].day_ns, after.days.sum_ns), (0, 0, 0));
+    assert_eq!(
+        (after.days.sum_ns, after.days.unattributed_ns, after.tick(tomorrow, &Names::default()), after.list()[0].day_ns),
+        (14, -3, 0, 14)
+    );
+    assert_eq!((after.tick(date(2026, 10, 27), &Names::default()), after.list()[0].day_ns, after.days.sum_ns), (0, 0, 0));
 }
 
 #[test]
@@ -173,7 +176,7 @@ fn those_that_find_no_room_are_others_until_there_is_some() {
     }
     let other = Credits::other_key();
     assert_eq!(spent(&credits, &other), 10);
-    credits.tick(date(2026, 1, 1));
+    credits.tick(date(2026, 1, 1), &Names::default());
     credits.begin_interval();
     three.cpu_ns += 1;
     credits.count(&mut three);
@@ -185,14 +188,14 @@ fn those_that_find_no_room_are_others_until_there_is_some() {
     );
     one.life.ended = true;
     credits.close(&mut one);
-    credits.tick(date(2026, 1, 1));
+    credits.tick(date(2026, 1, 1), &Names::default());
     credits.begin_interval();
     three.cpu_ns += 5;
     credits.count(&mut three);
     three.cpu_ns += 2;
     credits.count(&mut three);
     assert_eq!((spent(&credits, &other), spent(&credits, &key("c", 0))), (16, 2));
-    credits.tick(date(2026, 1, 1));
+    credits.tick(date(2026, 1, 1), &Names::default());
     let day: u64 = credits.list().iter().map(|account| account.day_ns).sum();
     assert_eq!((day, credits.days.sum_ns), (38, 38), "what the one before had spent is not lost");
 }
@@ -246,7 +249,7 @@ proptest! {
                 },
                 Step::Tick => {
                     all.iter_mut().for_each(|process| credits.count(process));
-                    ticked += credits.tick(date(2026, 1, 1));
+                    ticked += credits.tick(date(2026, 1, 1), &Names::default());
                     used = all.iter().map(|process| process.cpu_ns).sum();
                     prop_assert_eq!(ticked, used);
                     prop_assert_eq!(credits.list().iter().map(|account| account.day_ns).sum::<u64>(), ticked);
@@ -304,7 +307,7 @@ fn groups_are_counted_beside_accounts_and_the_dead_are_in_them() {
     let expected = [("-", 400, 0), ("/", 160, 0), ("/x", 31, 2), ("/y", 40, 0)].map(|(path, ns, members)| (path.to_owned(), ns, members));
     assert_eq!(seen(groups), expected);
     let sum: u64 = expected.iter().map(|(_, ns, _)| ns).sum();
-    assert_eq!(credits.tick(date(2026, 11, 20)), sum, "the same seconds as in the accounts");
+    assert_eq!(credits.tick(date(2026, 11, 20), &Names::default()), sum, "the same seconds as in the accounts");
     credits.begin_interval();
     assert_eq!(seen(credits.groups.as_ref().unwrap()), [("/x".to_owned(), 0, 2)], "where nobody is nothing is kept");
 }

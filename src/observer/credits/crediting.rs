@@ -18,8 +18,11 @@ use super::account::{Key, Whose};
 use super::accounts::key_of;
 use super::closure::{self, Closure};
 use super::groups::Groups;
+use crate::config::Budget;
 use crate::record::alive::Alive;
-use crate::record::carried::{Carried, Counted, Spent};
+use crate::record::carried::{Carried, Counted, OfBoot, Spent};
+use crate::record::moment::Moment;
+use crate::record::sample::{Counts, Row};
 use crate::record::schema::Columns;
 use crate::record::stream::Stream;
 use crate::source::clock;
@@ -40,6 +43,8 @@ pub struct Orders {
     pub most: usize,
     /// Rows of `credits` are of control groups, and not of programs and users.
     pub groups: bool,
+    /// What may be spent.
+    pub budgets: Vec<Budget>,
 }
 
 /// What one of the streams has to say.
@@ -65,6 +70,8 @@ pub struct Crediting {
     since_ns: u64,
     /// When that was for the last tick.
     ticked_ns: u64,
+    /// The rows of stream `budgets` at the last tick.
+    balances: Vec<Row>,
     is_on: bool,
 }
 
@@ -74,6 +81,7 @@ impl Crediting {
         let Some(orders) = orders else {
             self.beats.iter_mut().for_each(|beat| beat.set(None));
             if std::mem::take(&mut self.is_on) {
+                world.credits.budgets.select(&[], &mut world.alerts);
                 world.credits.end(world.table.iter_mut_from(0));
                 *self = Self::default();
             }
@@ -87,7 +95,8 @@ impl Crediting {
         if orders.groups != world.credits.groups.is_some() {
             world.credits.groups = orders.groups.then(Groups::default);
         }
-        world.credits.lives.set(self.columns[1].as_ref().map(|_| orders.partial_every));
+        world.credits.budgets.select(&orders.budgets, &mut world.alerts);
+        world.credits.lives.set(self.columns[1].as_ref().map(|_| orders.partial_every), orders.cadence.interval);
         if !std::mem::replace(&mut self.is_on, true) {
             self.closure.find(&world.proc);
             if !world.table.is_empty() {
@@ -97,30 +106,30 @@ impl Crediting {
         }
     }
 
-    /// The table was filled. What everyone used so far is nobody's, but for what a recorder before this one, in this boot, said.
+    /// The table was filled. What everyone used so far is nobody's, but for what a recorder before this one said
+    /// of those that are `alive` since, in this boot; what it said of the day and of budgets holds in any.
     pub fn begin(&mut self, world: &mut World, alive: &[Alive], carried: Option<Box<Carried>>) {
         if !self.is_on {
             return;
         }
         let counted = |alive: &Alive| Some((alive.id.pid, (alive.id.start, alive.counted?)));
         let counted: FxHashMap<u32, (u64, Counted)> = alive.iter().filter_map(counted).collect();
-        let said_ns = carried.as_ref().map(|carried| carried.boot_ns);
+        let of_boot = carried.as_ref().and_then(|carried| carried.boot.as_ref());
+        let said_ns = of_boot.map(|boot| boot.now_ns);
         world.credits.begin(world.table.iter_mut_from(0), world.machine.hz, &counted, said_ns);
-        self.since_ns = world.this_round_ns;
-        match carried {
-            Some(carried) => {
-                self.since_ns = carried.tick_ns;
-                if let Ok(date) = carried.day.parse::<Date>() {
-                    let key = |spent: &Spent| {
-                        let whose = spent.program.as_ref().map_or(Whose::Kernel, |name| Whose::Program(name.as_bytes().into()));
-                        (whose, spent.uid)
-                    };
-                    let spent = carried.spent.iter().map(|spent| (key(spent), spent.cpu_ns));
-                    world.credits.restore_day(date, carried.unattributed_ns, spent);
-                }
-                self.closure.begin(Some(carried.clocks));
+        // The first interval begins where the last one of that recorder ended.
+        self.since_ns = of_boot.map_or(world.this_round_ns, |boot| boot.tick_ns);
+        self.closure.begin(of_boot.map(|boot| boot.clocks.clone()));
+        if let Some(carried) = carried {
+            world.credits.budgets.restore(carried.balances);
+            if let Ok(date) = carried.day.parse::<Date>() {
+                let key = |spent: &Spent| {
+                    let whose = spent.program.as_ref().map_or(Whose::Kernel, |name| Whose::Program(name.as_bytes().into()));
+                    (whose, spent.uid)
+                };
+                let spent = carried.spent.iter().map(|spent| (key(spent), spent.cpu_ns));
+                world.credits.restore_day(date, carried.unattributed_ns, spent);
             }
-            None => self.closure.begin(None),
         }
         self.ticked_ns = self.since_ns;
     }
@@ -184,14 +193,14 @@ impl Crediting {
     }
 
     /// Counts what was used since the tick before: it belongs to this day. `at_stop` the living have a row too.
-    pub fn count(&mut self, world: &mut World, date: Date, at_stop: bool) {
-        let World { table, credits, machine, .. } = world;
+    pub fn count(&mut self, world: &mut World, due: Moment, date: Date, at_stop: bool) {
+        let World { table, credits, machine, names, alerts, this_round_ns, .. } = world;
         for pid in self.touched.take() {
             if let Some(process) = table.get_mut(pid) {
                 credits.count(process);
             }
         }
-        let sum_ns = credits.tick(date);
+        let sum_ns = credits.tick(date, names);
         let beyond_ns = self.closure.tick(sum_ns, credits.root_ns());
         credits.days.unattributed_ns = credits.days.unattributed_ns.saturating_add(beyond_ns.unwrap_or(0));
         let lives = |process: &Process| !process.life.ended && !process.life.was_zombie;
@@ -200,7 +209,10 @@ impl Crediting {
         }
         let living = table.iter_mut_from(0).filter(|process| lives(process));
         credits.lives.parts(living, machine.hz, clock::boottime_ns(), at_stop, |process| key_of(process, true));
-        self.ticked_ns = world.this_round_ns;
+        let interval_ns = this_round_ns.saturating_sub(self.ticked_ns);
+        self.ticked_ns = *this_round_ns;
+        let columns = self.columns[2].clone().unwrap_or_else(|| Columns::standard(Stream::Budgets));
+        self.balances = credits.budgets.tick(interval_ns, due, &columns, alerts);
     }
 
     /// What one of the streams has to say; `None` where it is not recorded.
@@ -230,7 +242,11 @@ impl Crediting {
                 Ready { rows, columns, totals }
             }
             Stream::CreditsProcess => Ready { rows: sampler::lives(credits.lives.waiting(), names, &columns), columns, totals: Vec::new() },
-            _ => return None,
+            _ => {
+                let rows = std::mem::take(&mut self.balances);
+                let counts = Counts { seen: rows.len() as u64, ..Counts::default() };
+                Ready { rows: Rows { rows, left: Vec::new(), counts }, columns, totals: Vec::new() }
+            }
         })
     }
 
@@ -264,13 +280,15 @@ impl Crediting {
             cpu_ns: account.day_ns,
         });
         Some(Box::new(Carried {
-            boot_ns: clock::boottime_ns(),
-            tick_ns: self.ticked_ns,
+            boot: Some(OfBoot {
+                now_ns: clock::boottime_ns(),
+                tick_ns: self.ticked_ns,
+                clocks: self.closure.before().cloned().unwrap_or_default(),
+            }),
             day: credits.days.today().map(|date| date.to_string()).unwrap_or_default(),
             unattributed_ns: credits.days.unattributed_ns,
             spent: spent.collect(),
-            clocks: self.closure.before().cloned().unwrap_or_default(),
-            balances: std::collections::BTreeMap::new(),
+            balances: credits.budgets.balances().map(|(name, credits)| (name.to_owned(), credits)).collect(),
         }))
     }
 }

@@ -15,7 +15,10 @@ use super::accounts::born_ns;
 use super::credit::Told;
 use crate::record::cmd::Cmd;
 
-/// Rows between two ticks; beyond them those of a program and user stand in one.
+/// Rows for each second between two ticks, as many as stream `exits` has by default; beyond them those of a program and user stand in
+/// one.
+const MOST_PER_S: u64 = 2000;
+/// Rows between two ticks, however long that is: what waits takes memory.
 const MOST: usize = 50_000;
 
 /// What a row tells.
@@ -46,6 +49,8 @@ pub struct Life {
 pub struct Lives {
     /// How often those that live on have a row; `None` while the stream is off.
     every: Option<Duration>,
+    /// So many rows stand for one life each.
+    most: usize,
     waiting: Vec<Life>,
     /// Where the rows are that stand for many.
     folded: FxHashMap<Key, usize>,
@@ -54,9 +59,10 @@ pub struct Lives {
 }
 
 impl Lives {
-    /// How often those that live on have a row; `None` switches the stream off.
-    pub fn set(&mut self, every: Option<Duration>) {
+    /// How often those that live on have a row, and how long it is from tick to tick; `None` switches the stream off.
+    pub fn set(&mut self, every: Option<Duration>, interval: Duration) {
         self.every = every;
+        self.most = usize::try_from(interval.as_secs().max(1).saturating_mul(MOST_PER_S)).unwrap_or(MOST).min(MOST);
         if every.is_none() {
             self.taken();
         }
@@ -90,7 +96,7 @@ impl Lives {
     fn add(&mut self, obituary: &Obituary, wall_ns: Option<u64>, cpu_ns: Option<u64>, whole: Option<(u64, u64)>) {
         let program = obituary.program.known().unwrap_or(&obituary.comm);
         let key = (Whose::Program(Arc::clone(program)), obituary.owner.known().copied());
-        if self.waiting.len() >= MOST {
+        if self.waiting.len() >= self.most {
             if let Some(row) = self.folded.get(&key).and_then(|at| self.waiting.get_mut(*at)) {
                 row.lives += 1;
                 row.wall_ns = sum(row.wall_ns, wall_ns);

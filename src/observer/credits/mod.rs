@@ -6,6 +6,7 @@
 //! * [`day`]: what each spent since local midnight.
 //! * [`groups`]: what control groups spent, where a view asks for it.
 //! * [`lives`]: what single processes used, for stream `credits_process`.
+//! * [`budgets`]: what programs, users and control groups may spend, and who runs out of it.
 //! * [`closure`]: the sum over all accounts beside the machine's own clock.
 //! * [`crediting`]: streams `credits`, `credits_process` and `budgets`, from a tick to their samples.
 //!
@@ -22,6 +23,8 @@
 
 pub mod account;
 pub mod accounts;
+mod balance;
+pub mod budgets;
 pub mod closure;
 pub mod cpu;
 pub mod credit;

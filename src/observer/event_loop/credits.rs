@@ -54,7 +54,7 @@ impl Loop {
         self.recorder.unseen(&mut self.world);
         self.recorder.take_arguments(&mut self.world);
         let date = self.day_of(due);
-        self.crediting.count(&mut self.world, date, at_stop);
+        self.crediting.count(&mut self.world, due, date, at_stop);
         self.say_what_is_not_counted(due, &mut notes);
         let boottime_ms = clock::boottime_ns() / 1_000_000;
         self.refresh_facts();

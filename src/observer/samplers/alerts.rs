@@ -46,6 +46,8 @@ pub struct Alert {
     pub limit: Option<u64>,
     /// Which limit it is about, where it is about one: the text names it.
     pub which: Option<LimitKind>,
+    /// Of which budget, where it is of one: the text names it.
+    pub budget: Option<Arc<[u8]>>,
     /// Sentences for people.
     pub text: Box<[u8]>,
 }
@@ -64,12 +66,16 @@ impl Alert {
             value: None,
             limit: None,
             which: None,
+            budget: None,
             text: text.into().into_boxed_slice(),
         }
     }
 
     fn subject(&self) -> Subject {
-        let about = if self.kind == AlertKind::Limit || self.id.is_none() {
+        let about = if let Some(budget) = &self.budget {
+            // Several may be of one program, or of none.
+            About::Budget(Arc::clone(budget))
+        } else if self.kind == AlertKind::Limit || self.id.is_none() {
             // The process in it is the one nearest to its limit, which may be another by the time it is over.
             About::Program(self.program.clone(), self.which)
         } else {
@@ -104,6 +110,7 @@ type Subject = (AlertKind, About);
 enum About {
     Program(Option<Arc<[u8]>>, Option<LimitKind>),
     Process(Option<Identity>),
+    Budget(Arc<[u8]>),
 }
 
 /// Alerts between two flushes.
@@ -261,6 +268,24 @@ mod tests {
         alerts.add(of(LimitKind::Nofile, Level::Ok));
         alerts.add(of(LimitKind::As, Level::Ok));
         assert_eq!((alerts.waiting.len(), alerts.tick()), (4, vec![("open", "0".to_owned())]));
+    }
+
+    #[test]
+    fn each_budget_stands_by_itself() {
+        let mut alerts = alerts();
+        let of = |budget: &[u8], program: Option<&[u8]>, level| Alert {
+            program: program.map(Into::into),
+            budget: Some(budget.into()),
+            ..Alert::new(AlertKind::Budget, level, "")
+        };
+        for (name, program) in [(b"day", Some(b"web".as_slice())), (b"all", Some(b"web")), (b"ci_", None)] {
+            alerts.add(of(name, program, Level::Warn));
+        }
+        assert_eq!(alerts.tick(), [("open", "3".to_owned())]);
+        // It may be another's by then.
+        alerts.add(of(b"day", None, Level::Ok));
+        alerts.add(of(b"day", None, Level::Ok));
+        assert_eq!((alerts.waiting.len(), alerts.tick()), (4, vec![("open", "2".to_owned())]));
     }
 
     #[test]

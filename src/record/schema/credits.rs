@@ -157,7 +157,7 @@ pub(super) const OF_PROCESSES: &[Column] = &[
         Count,
         5,
         Never,
-        "How many ended alike: 1, or more where a row stands for those of a program and user beyond 50 000 in an interval.",
+        "How many ended alike: 1, or more where a row stands for those of a program and user beyond 2000 a second or 50 000 in an interval.",
     ),
     standard("cmd", &["args", "command"], Cmd, 0, Never, "Command line; [comm] where only the name is known."),
 ];

@@ -4,6 +4,7 @@
 //! from here. A new column is one entry in its stream's list and the code that measures it.
 
 mod alerts;
+mod budgets;
 mod credits;
 mod events;
 mod exits;
@@ -161,6 +162,7 @@ pub const fn columns(stream: Stream) -> &'static [Column] {
         Stream::UsageProcess => usage::OF_PROCESSES,
         Stream::Credits => credits::COLUMNS,
         Stream::CreditsProcess => credits::OF_PROCESSES,
+        Stream::Budgets => budgets::COLUMNS,
         Stream::Events => events::COLUMNS,
         Stream::Exits => exits::COLUMNS,
         Stream::Alerts => alerts::COLUMNS,
