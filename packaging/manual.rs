@@ -21,6 +21,7 @@ const PSMOND_8: &str = include_str!("man/psmond.8.roff");
 const PSMON_1: &str = include_str!("man/psmon.1.roff");
 const PSMON_PSS_1: &str = include_str!("man/psmon-pss.1.roff");
 const PSMON_USAGE_1: &str = include_str!("man/psmon-usage.1.roff");
+const PSMON_CREDITS_1: &str = include_str!("man/psmon-credits.1.roff");
 const PSMON_EXPLAIN_1: &str = include_str!("man/psmon-explain.1.roff");
 const PSMOND_TOML_5: &str = include_str!("man/psmond.toml.5.roff");
 const MANUAL: &str = "psmon manual";
@@ -63,12 +64,15 @@ fn pages() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
             // A view is called as its stream.
             if let Ok(stream) = command.get_name().parse::<Stream>() {
                 columns_of(stream, roff);
-                if stream == Stream::Usage {
-                    roff.control("SS", ["With \\-\\-by process besides"]);
-                    columns(Stream::UsageProcess)
-                        .iter()
-                        .filter(|column| !columns(stream).contains(column))
-                        .for_each(|column| entry(column, roff));
+                let besides = match stream {
+                    Stream::Usage => Some((Stream::UsageProcess, "With \\-\\-by process besides")),
+                    // No view shows these yet.
+                    Stream::Credits => Some((Stream::CreditsProcess, "In stream credits_process of the journal besides")),
+                    _ => None,
+                };
+                if let Some((other, heading)) = besides {
+                    roff.control("SS", [heading]);
+                    columns(other).iter().filter(|column| !columns(stream).contains(column)).for_each(|column| entry(column, roff));
                 }
             }
         };
@@ -77,6 +81,7 @@ fn pages() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
         let by_hand = match command.get_name() {
             "pss" => PSMON_PSS_1,
             "usage" => PSMON_USAGE_1,
+            "credits" => PSMON_CREDITS_1,
             "explain" => PSMON_EXPLAIN_1,
             _ => "",
         };

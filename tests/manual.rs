@@ -57,8 +57,8 @@ fn every_page_is_there_and_groff_has_nothing_to_say() {
     let mut pages: Vec<String> =
         fs::read_dir(dir.path().join("man")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     pages.sort();
-    let commands =
-        ["config", "doctor", "events", "exits", "explain", "ps", "pss", "usage", "verify"].map(|command| format!("psmon-{command}.1"));
+    let commands = ["config", "credits", "doctor", "events", "exits", "explain", "ps", "pss", "usage", "verify"]
+        .map(|command| format!("psmon-{command}.1"));
     let expected: Vec<String> = commands.into_iter().chain(["psmon.1", "psmond.8", "psmond.toml.5"].map(str::to_owned)).collect();
     assert_eq!(pages, expected);
     for name in &pages {
@@ -106,13 +106,23 @@ fn every_switch_stands_in_its_page() {
 #[test]
 fn every_column_stands_in_the_page_of_its_view() {
     let dir = generated();
-    for stream in
-        [Stream::Ps, Stream::Pss, Stream::Usage, Stream::UsageProcess, Stream::Events, Stream::Exits, Stream::Alerts, Stream::Budgets]
-    {
+    for stream in [
+        Stream::Ps,
+        Stream::Pss,
+        Stream::Usage,
+        Stream::UsageProcess,
+        Stream::Credits,
+        Stream::CreditsProcess,
+        Stream::Events,
+        Stream::Exits,
+        Stream::Alerts,
+        Stream::Budgets,
+    ] {
         let name = match stream {
             // Alerts and budgets have no view yet, and what a process uses is shown by the view of what a program uses.
             Stream::Alerts | Stream::Budgets => "psmond.8".to_owned(),
             Stream::UsageProcess => "psmon-usage.1".to_owned(),
+            Stream::CreditsProcess => "psmon-credits.1".to_owned(),
             stream => format!("psmon-{stream}.1"),
         };
         let page = page(dir.path(), &name);

@@ -79,7 +79,8 @@ pub fn of_collector() -> Result<Receiver<Call>, Failure> {
 /// Signals could not be caught.
 pub fn on_signal(proc: &Proc, tell: impl Fn() -> bool + Send + 'static) -> Result<(), Failure> {
     let mut obeyed = vec![SIGINT, SIGTERM];
-    if !is_hangup_ignored(proc) {
+    // nohup(1) has it so, and means it.
+    if !is_ignored(proc, SIGHUP) {
         obeyed.push(SIGHUP);
     }
     end_on(&obeyed, tell)
@@ -112,11 +113,12 @@ fn refused(error: io::Error) -> Failure {
     Failure::System(format!("signals could not be caught: {error}"))
 }
 
-/// nohup(1) has it so, and means it.
-fn is_hangup_ignored(proc: &Proc) -> bool {
+/// Whether whoever started psmon has it ignore this signal.
+#[must_use]
+pub fn is_ignored(proc: &Proc, signal: c_int) -> bool {
     let ignored = proc.read("self/status").map(|text| status::parse(&text).signals[2].clone()).unwrap_or_default();
     let mask = std::str::from_utf8(&ignored).ok().and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
-    mask & 1 << (SIGHUP - 1) != 0
+    mask & 1 << (signal - 1) != 0
 }
 
 /// A view may have nothing to write for hours: that nobody reads any more must not first show then.

@@ -20,17 +20,17 @@ use crate::source::limits;
 use crate::source::procdir::Proc;
 
 /// Receive buffer of the connector: what psmond asks for too.
-const BUFFER: usize = 32 << 20;
+pub(super) const BUFFER: usize = 32 << 20;
 /// How often everyone who ran is looked at: some changes raise no event.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How often everyone is looked at.
-const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(600);
+pub(super) const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(600);
 /// Flushes that may wait for the view; beyond that the observer keeps some and counts the rest.
 const WAITING: usize = 64;
 /// How long its first look is waited for; one process that does not answer holds it up for a second.
 const FIRST_LOOK: Duration = Duration::from_secs(6);
 /// How long the end of the observer is waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Something that tells what happened.
 pub trait Hear {
@@ -131,22 +131,42 @@ impl Live {
         // From here on a signal ends the view, and not psmon in the middle of a line.
         let ends = tell.clone();
         ending::on_signal(proc, move || ends.send(Message::End).is_ok())?;
+        let live = Self::listen(proc, said, wanted, limits::raise_open_files(), (tell.clone(), messages))?;
+        ending::on_unread(move || {
+            let _ = tell.send(Message::End);
+        });
+        Ok(live)
+    }
+
+    /// Begins to listen for whoever ends it himself, and starts others: no signal ends it, nor that nobody reads standard output,
+    /// and the limits that a child inherits stay as they are.
+    ///
+    /// # Errors
+    /// There are no events here, and why.
+    pub fn open_beside(proc: &Arc<Proc>, said: Said, wanted: Wanted) -> Result<Self, Failure> {
+        Self::listen(proc, said, wanted, limits::open_files(), mpsc::sync_channel(WAITING))
+    }
+
+    fn listen(
+        proc: &Arc<Proc>,
+        said: Said,
+        wanted: Wanted,
+        open_files: u64,
+        (tell, messages): (SyncSender<Message>, Receiver<Message>),
+    ) -> Result<Self, Failure> {
         if !proc.is_native() {
             return Err(Failure::System(format!("there are no events: {} is not the machine's own /proc", proc.path().display())));
         }
         let ears = Ears::open(proc, BUFFER)
             .map_err(|error| Failure::System(format!("there are no events: {error}. psmon doctor names the mend.")))?;
         let no_records = ears.deaf_to_exits.as_ref().map(ToString::to_string);
-        let may_keep = usize::try_from(limits::raise_open_files().saturating_sub(64)).unwrap_or(0);
+        let may_keep = usize::try_from(open_files.saturating_sub(64)).unwrap_or(0);
         let start = Start { proc: Arc::clone(proc), may_keep, ears: Ok(ears), past: Vec::new(), carried: None };
         let end = wanted.duration.and_then(|duration| Instant::now().checked_add(duration));
-        let observer = Observer::start(start, orders(said, wanted)?, Arc::new(FullWanted::default()), taker(tell.clone()))
+        let observer = Observer::start(start, orders(said, wanted)?, Arc::new(FullWanted::default()), taker(tell))
             .map_err(|error| Failure::System(format!("a thread could not be started: {error}")))?;
         let mut live = Self { observer, messages, first: None, no_records, end, stopping: None, stopped: false, told: Lost::default() };
         live.await_first_look();
-        ending::on_unread(move || {
-            let _ = tell.send(Message::End);
-        });
         Ok(live)
     }
 
@@ -240,6 +260,14 @@ fn told(flush: Flush, said: &mut Lost) -> Option<Told> {
 }
 
 fn orders(said: Said, wanted: Wanted) -> Result<Orders, Failure> {
+    Ok(Orders { events: wanted.events, exits: wanted.exits, flush_every: wanted.flush_every, ..looks_only(said)? })
+}
+
+/// An observer that keeps its table true, and hands on nothing that a view is about.
+///
+/// # Errors
+/// The schema has no pid.
+pub(super) fn looks_only(said: Said) -> Result<Orders, Failure> {
     let columns = Columns::for_view(Stream::Ps, &["pid"]).map_err(|error| Failure::System(error.to_string()))?;
     Ok(Orders {
         usage: None,
@@ -250,10 +278,10 @@ fn orders(said: Said, wanted: Wanted) -> Result<Orders, Failure> {
         pss: None,
         scrubber: said.scrubber,
         programs: said.programs,
-        events: wanted.events,
-        exits: wanted.exits,
+        events: None,
+        exits: None,
         alerts: None,
-        flush_every: wanted.flush_every,
+        flush_every: Duration::from_secs(1),
     })
 }
 

@@ -6,6 +6,7 @@
 //! * [`table`], [`screen`]: how people see them.
 
 pub mod config;
+pub mod credits;
 pub mod doctor;
 pub mod ending;
 pub mod events;
@@ -35,7 +36,7 @@ use crate::source::procdir::Proc;
 #[derive(Debug, Parser)]
 #[command(name = "psmon", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit status: 0 done; 1 the answer is no (nothing matched, damage found); 2 command line or config wrong; 3 the system refused; 13 only usage --tcollector: do not restart."
+    after_help = "Exit status: 0 done; 1 the answer is no (nothing matched, damage found); 2 command line or config wrong; 3 the system refused; 13 only usage --tcollector: do not restart. credits --run: that of the command."
 )]
 pub struct Arguments {
     /// What to do.
@@ -58,6 +59,8 @@ pub enum Command {
     Exits(Box<exits::Arguments>),
     /// Which program a process counts for: by which rule, and why not by those before it.
     Explain(explain::Arguments),
+    /// Who spends the CPUs, in seconds and credits: now, by day, or what a command and all its descendants do.
+    Credits(Box<credits::Arguments>),
     /// Is the journal whole?
     Verify(verify::Arguments),
     /// The config: as it is in force here, as it is by default, or whether a file is right.
@@ -73,6 +76,8 @@ pub enum Answer {
     Yes,
     /// Nothing matched, or something is damaged.
     No,
+    /// What a command that psmon ran answered, or why it could not be run.
+    Status(u8),
 }
 
 /// Why a command could not answer.
@@ -110,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Events(arguments) => events::run(&arguments, &mut out),
         Command::Exits(arguments) => exits::run(&arguments, &mut out),
         Command::Explain(arguments) => explain::run(&arguments, &mut out),
+        Command::Credits(arguments) => credits::run(&arguments, &mut out),
         Command::Verify(arguments) => verify::run(&arguments, &mut out),
         Command::Config(arguments) => config::run(&arguments, &mut out),
         Command::Doctor(arguments) => doctor::run(&arguments, &mut out),
@@ -117,6 +123,7 @@ pub fn main() -> ExitCode {
     match result.and_then(|answer| Ok(out.flush().map(|()| answer)?)) {
         Ok(Answer::Yes) | Err(Failure::Closed) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
+        Ok(Answer::Status(status)) => ExitCode::from(status),
         Err(failure) => {
             complain(&failure);
             ExitCode::from(match failure {

@@ -103,6 +103,7 @@ fn credits(settings: &Settings, to_stdout: Option<Stream>) -> Option<crediting::
         columns,
         partial_every: credits.partial_every,
         most: settings.max_programs,
+        groups: false,
         budgets: settings.budgets.clone(),
     })
 }

@@ -29,6 +29,7 @@ pub mod status;
 pub mod taskstats;
 pub mod tty;
 pub mod users;
+pub mod wait;
 
 use rustix::io::Errno;
 

@@ -147,7 +147,7 @@ impl Selection {
 }
 
 /// By number or by letters; what is unknown stands last, whichever way it goes.
-fn compare(left: Option<&Value>, right: Option<&Value>, descending: bool) -> Ordering {
+pub(in crate::cli) fn compare(left: Option<&Value>, right: Option<&Value>, descending: bool) -> Ordering {
     let known = |value: &Option<&Value>| !matches!(value, None | Some(Value::Absent | Value::Refused));
     let (left, right) = match (Some(left).filter(known).flatten(), Some(right).filter(known).flatten()) {
         (Some(left), Some(right)) => (left, right),

@@ -14,6 +14,7 @@ use super::budgets::Budgets;
 use super::cpu::Cpu;
 use super::credit::{Credit, Told};
 use super::day::Days;
+use super::groups::Groups;
 use super::lives::Lives;
 use crate::observer::accounts::OTHER;
 use crate::record::carried::Counted;
@@ -30,6 +31,8 @@ pub struct Credits {
     hz: u64,
     /// CPU time of those that are in no control group but the root, nanoseconds.
     root_ns: u64,
+    /// The same CPU time per control group; `None` where nobody asked for it.
+    pub groups: Option<Groups>,
     /// What each spent of which day.
     pub days: Days,
     /// Rows of stream `credits_process` that wait for its tick.
@@ -47,6 +50,7 @@ impl Default for Credits {
             is_on: false,
             hz: 100,
             root_ns: 0,
+            groups: None,
             days: Days::default(),
             lives: Lives::default(),
             budgets: Budgets::default(),
@@ -166,6 +170,9 @@ impl Credits {
             totals.started += 1;
             totals.exited += 1;
             totals.spent = totals.spent.plus(cpu);
+            if let Some(groups) = &mut self.groups {
+                groups.stranger(cpu);
+            }
         }
     }
 
@@ -222,6 +229,9 @@ impl Credits {
     /// The sample of this tick was taken: the next interval begins.
     pub fn begin_interval(&mut self) {
         self.list.iter_mut().for_each(|account| account.sampled = account.totals);
+        if let Some(groups) = &mut self.groups {
+            groups.begin_interval();
+        }
     }
 
     /// What was spent of a day as a recorder before this one said.
@@ -247,6 +257,9 @@ impl Credits {
         *spent = spent.plus(more);
         if is_in_root(process) {
             self.root_ns += more.ns;
+        }
+        if let Some(groups) = &mut self.groups {
+            groups.add(process, more);
         }
         if self.budgets.has_groups()
             && let Reading::Known(path) = &process.facts.cgroup

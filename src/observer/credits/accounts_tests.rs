@@ -273,3 +273,41 @@ proptest! {
         prop_assert!(used <= all.iter().map(|process| process.cpu_ns).sum());
     }
 }
+
+#[test]
+fn groups_are_counted_beside_accounts_and_the_dead_are_in_them() {
+    let mut credits = begun(usize::MAX);
+    credits.groups = Some(Groups::default());
+    let in_group = |pid, program, path: Option<&str>| {
+        let mut one = process(pid, program, 1);
+        one.facts.cgroup = path.map_or(Reading::Refused, |path| Reading::Known(path.as_bytes().into()));
+        one
+    };
+    let mut all = [in_group(1, "a", Some("/x")), in_group(2, "b", Some("/x")), in_group(3, "b", Some("/y")), in_group(4, "b", None)];
+    for (process, ns) in all.iter_mut().zip([10, 20, 40, 80]) {
+        process.cpu_ns = ns;
+        credits.count(process);
+    }
+    let mut thread = in_group(5, "k", None);
+    (thread.stat.flags, thread.cpu_ns) = (PF_KTHREAD, 160);
+    credits.count(&mut thread);
+    // It moves, and ends elsewhere.
+    (all[2].facts.cgroup, all[2].cpu_ns) = (Reading::Known(b"/x"[..].into()), 41);
+    credits.close(&mut all[2]);
+    credits.stranger(&b"s"[..].into(), Cpu { ns: 320, ..Cpu::default() });
+    let groups = credits.groups.as_mut().unwrap();
+    groups.census(all[..2].iter());
+    let seen = |groups: &Groups| {
+        let said = |path: &Option<Arc<[u8]>>| path.as_ref().map_or("-".to_owned(), |path| String::from_utf8_lossy(path).into_owned());
+        let mut seen: Vec<(String, u64, u64)> =
+            groups.iter().map(|(path, group)| (said(path), group.interval().spent.ns, group.members)).collect();
+        seen.sort();
+        seen
+    };
+    let expected = [("-", 400, 0), ("/", 160, 0), ("/x", 31, 2), ("/y", 40, 0)].map(|(path, ns, members)| (path.to_owned(), ns, members));
+    assert_eq!(seen(groups), expected);
+    let sum: u64 = expected.iter().map(|(_, ns, _)| ns).sum();
+    assert_eq!(credits.tick(date(2026, 11, 20), &Names::default()), sum, "the same seconds as in the accounts");
+    credits.begin_interval();
+    assert_eq!(seen(credits.groups.as_ref().unwrap()), [("/x".to_owned(), 0, 2)], "where nobody is nothing is kept");
+}

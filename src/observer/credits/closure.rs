@@ -71,7 +71,7 @@ impl Interval {
 }
 
 /// Seconds with six digits.
-fn seconds(ns: u64) -> String {
+pub(super) fn seconds(ns: u64) -> String {
     format!("{}.{:06}", ns / 1_000_000_000, ns % 1_000_000_000 / 1000)
 }
 

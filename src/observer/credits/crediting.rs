@@ -11,11 +11,13 @@ use super::super::names::Names;
 use super::super::samplers::credits::{self as sampler, Span};
 use super::super::samplers::ps::Rows;
 use super::super::schedule::Tick;
+use super::super::table::Process;
 use super::super::touched::Touched;
 use super::super::world::World;
 use super::account::{Key, Whose};
 use super::accounts::key_of;
-use super::closure::Closure;
+use super::closure::{self, Closure};
+use super::groups::Groups;
 use crate::config::Budget;
 use crate::record::alive::Alive;
 use crate::record::carried::{Carried, Counted, OfBoot, Spent};
@@ -39,6 +41,8 @@ pub struct Orders {
     pub partial_every: Duration,
     /// The most accounts told apart.
     pub most: usize,
+    /// Rows of `credits` are of control groups, and not of programs and users.
+    pub groups: bool,
     /// What may be spent.
     pub budgets: Vec<Budget>,
 }
@@ -88,6 +92,9 @@ impl Crediting {
         }
         self.columns.clone_from(&orders.columns);
         world.credits.set_most(orders.most);
+        if orders.groups != world.credits.groups.is_some() {
+            world.credits.groups = orders.groups.then(Groups::default);
+        }
         world.credits.budgets.select(&orders.budgets, &mut world.alerts);
         world.credits.lives.set(self.columns[1].as_ref().map(|_| orders.partial_every), orders.cadence.interval);
         if !std::mem::replace(&mut self.is_on, true) {
@@ -196,7 +203,11 @@ impl Crediting {
         let sum_ns = credits.tick(date, names);
         let beyond_ns = self.closure.tick(sum_ns, credits.root_ns());
         credits.days.unattributed_ns = credits.days.unattributed_ns.saturating_add(beyond_ns.unwrap_or(0));
-        let living = table.iter_mut_from(0).filter(|process| !process.life.ended && !process.life.was_zombie);
+        let lives = |process: &Process| !process.life.ended && !process.life.was_zombie;
+        if let Some(groups) = &mut credits.groups {
+            groups.census(table.iter().filter(|process| lives(process)));
+        }
+        let living = table.iter_mut_from(0).filter(|process| lives(process));
         credits.lives.parts(living, machine.hz, clock::boottime_ns(), at_stop, |process| key_of(process, true));
         let interval_ns = this_round_ns.saturating_sub(self.ticked_ns);
         self.ticked_ns = *this_round_ns;
@@ -212,16 +223,23 @@ impl Crediting {
         let names: &Names = names;
         Some(match stream {
             Stream::Credits => {
-                let closure = self.closure.interval();
+                let interval = self.closure.interval();
                 let span = Span {
                     ns: self.ticked_ns.saturating_sub(self.since_ns),
                     cpus,
                     day_minutes,
                     day_ns: credits.days.sum_ns,
                     day_unattributed_ns: credits.days.unattributed_ns,
-                    closure,
+                    closure: interval,
                 };
-                Ready { rows: sampler::rows(credits.list(), names, &columns, &span), columns, totals: closure.fields() }
+                let rows = match &credits.groups {
+                    Some(groups) => sampler::of_groups(groups, &columns, &span),
+                    None => sampler::rows(credits.list(), names, &columns, &span),
+                };
+                let mut totals = interval.fields();
+                // What cpu_pct is a share of; a day that was not recorded whole shows by it.
+                totals.push(("span_s", closure::seconds(span.ns)));
+                Ready { rows, columns, totals }
             }
             Stream::CreditsProcess => Ready { rows: sampler::lives(credits.lives.waiting(), names, &columns), columns, totals: Vec::new() },
             _ => {

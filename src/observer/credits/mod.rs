@@ -4,6 +4,7 @@
 //! * [`account`]: what a program spent as one effective user; [`credit`]: what a process remembers of the account it counts for.
 //! * [`accounts`]: all of them: who comes, is counted, changes, ends.
 //! * [`day`]: what each spent since local midnight.
+//! * [`groups`]: what control groups spent, where a view asks for it.
 //! * [`lives`]: what single processes used, for stream `credits_process`.
 //! * [`budgets`]: what programs, users and control groups may spend, and who runs out of it.
 //! * [`closure`]: the sum over all accounts beside the machine's own clock.
@@ -29,4 +30,5 @@ pub mod cpu;
 pub mod credit;
 pub mod crediting;
 pub mod day;
+pub mod groups;
 pub mod lives;

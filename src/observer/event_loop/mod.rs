@@ -169,10 +169,11 @@ impl Loop {
     pub(super) fn run(mut self, past: Vec<Alive>, carried: Option<Box<Carried>>) {
         // The first look fills the table and the CPU clocks, so that the first sample has an interval behind it.
         if (self.is_sampling() || self.world.hears || self.recorder.is_on()) && self.round(true) {
+            // The machine's clocks at the moment of everyone's: readers may be waited for.
+            self.crediting.look(&self.world);
             self.await_readers(PATIENCE);
             self.sampler.begin(&mut self.world);
             self.metering.begin(&mut self.world, false);
-            self.crediting.look(&self.world);
             self.crediting.begin(&mut self.world, &past, carried);
             // Whoever lived then and lives no more died while nobody recorded. Only now: of a foreign /proc the readers say who lives.
             self.recorder.remember(&mut self.world, past);

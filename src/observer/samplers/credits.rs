@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::ps::Rows;
 use crate::observer::credits::account::{Account, Totals};
 use crate::observer::credits::closure::Interval;
+use crate::observer::credits::groups::{Group, Groups};
 use crate::observer::credits::lives::Life;
 use crate::observer::names::Names;
 use crate::record::identity::{Id, Identity};
@@ -32,12 +33,22 @@ pub struct Span {
     pub closure: Interval,
 }
 
+/// Who counts for a row.
+enum Members<'a> {
+    /// Those of an account.
+    Of(&'a Account),
+    /// So many are in a group.
+    Count(u64),
+}
+
 /// One row of stream `credits`, before it has a form.
 struct Shown<'a> {
     program: Arc<[u8]>,
     user: Option<Arc<[u8]>>,
+    /// The control group, where rows are of groups: then they have neither program nor user.
+    group: Option<Option<Arc<[u8]>>>,
     /// Who counts for it, who came and went, and how the time splits: of what is nobody's there is none of it.
-    account: Option<(&'a Account, Totals)>,
+    account: Option<(Members<'a>, Totals)>,
     cpu_ns: i64,
     day_ns: i64,
 }
@@ -53,17 +64,49 @@ pub fn rows(accounts: &[Account], names: &Names, columns: &Columns, span: &Span)
             all.push(Shown {
                 program: whose.name(),
                 user: user.map(|uid| names.user(uid)),
-                account: Some((account, interval)),
+                group: None,
+                account: Some((Members::Of(account), interval)),
                 cpu_ns: signed(interval.spent.ns),
                 day_ns: signed(account.day_ns),
             });
         }
     }
-    if let Some(clock) = &span.closure.clock {
-        let (cpu_ns, day_ns) = (clock.beyond_ns(), span.day_unattributed_ns);
-        all.push(Shown { program: UNATTRIBUTED.into(), user: None, account: None, cpu_ns, day_ns });
-    }
+    all.extend(unattributed(span));
     all.sort_by(|one, other| (&one.program, &one.user).cmp(&(&other.program, &other.user)));
+    made(&all, columns, span)
+}
+
+/// Rows of control groups in the place of programs and users: of each that somebody is in, or was in this interval. Columns that are
+/// of accounts alone do not exist in them.
+#[must_use]
+pub fn of_groups(groups: &Groups, columns: &Columns, span: &Span) -> Rows {
+    let group = |(path, group): (&Option<Arc<[u8]>>, &Group)| {
+        let interval = group.interval();
+        let cpu_ns = signed(interval.spent.ns);
+        let program = path.clone().unwrap_or_else(|| b"-"[..].into());
+        Shown {
+            program,
+            user: None,
+            group: Some(path.clone()),
+            account: Some((Members::Count(group.members), interval)),
+            cpu_ns,
+            day_ns: 0,
+        }
+    };
+    let mut all: Vec<Shown<'_>> = groups.iter().map(group).collect();
+    all.extend(unattributed(span).map(|shown| Shown { group: Some(Some(UNATTRIBUTED.into())), ..shown }));
+    all.sort_by(|one, other| one.program.cmp(&other.program));
+    made(&all, columns, span)
+}
+
+/// What is nobody's.
+fn unattributed<'a>(span: &Span) -> Option<Shown<'a>> {
+    let clock = span.closure.clock.as_ref()?;
+    let (cpu_ns, day_ns) = (clock.beyond_ns(), span.day_unattributed_ns);
+    Some(Shown { program: UNATTRIBUTED.into(), user: None, group: None, account: None, cpu_ns, day_ns })
+}
+
+fn made(all: &[Shown<'_>], columns: &Columns, span: &Span) -> Rows {
     let row = |shown: &Shown<'_>| Row {
         id: Id::Program(Arc::clone(&shown.program)),
         values: columns.iter().filter(|column| column.name != "time").map(|column| shown.value(column.name, span)).collect(),
@@ -74,23 +117,30 @@ pub fn rows(accounts: &[Account], names: &Names, columns: &Columns, span: &Span)
 
 impl Shown<'_> {
     fn value(&self, column: &str, span: &Span) -> Value {
-        let of_account = |part: fn(&Account, &Totals) -> u64| match &self.account {
-            Some((account, interval)) => Value::count(part(account, interval)),
-            None => Value::Absent,
+        // Who comes to a group and leaves it nobody counts.
+        let crossed = |part: fn(&Totals) -> u64| match &self.account {
+            Some((Members::Of(_), interval)) => Value::count(part(interval)),
+            _ => Value::Absent,
         };
+        let word = |word: &Option<Arc<[u8]>>| word.as_ref().map_or(Value::Absent, |word| Value::Word(Arc::clone(word)));
         let split = self.account.as_ref().and_then(|(_, interval)| interval.spent.split());
         match column {
-            "program" => Value::Word(Arc::clone(&self.program)),
-            "user" => self.user.as_ref().map_or(Value::Absent, |user| Value::Word(Arc::clone(user))),
-            "procs" => of_account(|account, _| account.members),
-            "started" => of_account(|_, interval| interval.started),
-            "exited" => of_account(|_, interval| interval.exited),
+            "program" if self.group.is_none() => Value::Word(Arc::clone(&self.program)),
+            "cgroup" => self.group.as_ref().map_or(Value::Absent, word),
+            "user" => word(&self.user),
+            "procs" => match &self.account {
+                Some((Members::Of(account), _)) => Value::count(account.members),
+                Some((Members::Count(count), _)) => Value::count(*count),
+                None => Value::Absent,
+            },
+            "started" => crossed(|interval| interval.started),
+            "exited" => crossed(|interval| interval.exited),
             "user_s" => split.map_or(Value::Absent, |(user_ns, _)| seconds(signed(user_ns))),
             "sys_s" => split.map_or(Value::Absent, |(_, system_ns)| seconds(signed(system_ns))),
             "cpu_pct" => hundredths(self.cpu_ns, span.ns),
             "share_pct" => hundredths(self.cpu_ns, span.ns.saturating_mul(span.cpus.max(1))),
-            "day_cpu_s" => seconds(self.day_ns),
-            "day_credits_left" => {
+            "day_cpu_s" if self.group.is_none() => seconds(self.day_ns),
+            "day_credits_left" if self.group.is_none() => {
                 let all = signed(span.cpus.saturating_mul(span.day_minutes).saturating_mul(1000));
                 Value::Fixed(all.saturating_sub(rounded(signed(span.day_ns), 60_000_000)))
             }
@@ -127,7 +177,8 @@ fn of_life(life: &Life, column: &str, names: &Names) -> Value {
 }
 
 /// CPU time in the units that both streams have.
-fn spent(column: &str, ns: i64) -> Value {
+#[must_use]
+pub fn spent(column: &str, ns: i64) -> Value {
     match column {
         "cpu_s" => seconds(ns),
         // 100 x seconds, with three digits.
@@ -143,7 +194,8 @@ fn signed(ns: u64) -> i64 {
 }
 
 /// Seconds with six digits.
-const fn seconds(ns: i64) -> Value {
+#[must_use]
+pub const fn seconds(ns: i64) -> Value {
     Value::Fixed(rounded(ns, 1000))
 }
 
@@ -152,7 +204,8 @@ const fn rounded(ns: i64, by: i64) -> i64 {
 }
 
 /// Per cent with two digits; of no time there is none.
-fn hundredths(cpu_ns: i64, time_ns: u64) -> Value {
+#[must_use]
+pub fn hundredths(cpu_ns: i64, time_ns: u64) -> Value {
     if time_ns == 0 {
         return Value::Absent;
     }
@@ -187,7 +240,7 @@ mod tests {
             day_unattributed_ns: 0,
             closure: Interval::default(),
         };
-        let shown = Shown { program: b"x"[..].into(), user: None, account: None, cpu_ns: 30_000_000_000, day_ns: 0 };
+        let shown = Shown { program: b"x"[..].into(), user: None, group: None, account: None, cpu_ns: 30_000_000_000, day_ns: 0 };
         assert_eq!(shown.value("day_credits_left", &span(1440)), Value::Fixed(2_880_000 - 1_500));
         assert_eq!(shown.value("day_credits_left", &span(1380)), Value::Fixed(2_760_000 - 1_500));
         assert_eq!(

@@ -3,7 +3,7 @@
 //! One credit is one CPU busy for a minute: 60 CPU-seconds, 6000 utilisation-seconds (%·s). CPU-seconds are what is kept; the rest
 //! is derived from them, and each column names its unit. Counters are of the interval, or of the part of a life that the row names.
 
-use super::{Column, Kind, Threshold, standard};
+use super::{Column, Kind, Threshold, on_request, standard};
 
 use Kind::{Cmd, Count, Credits, Percent, Seconds, Ticks, Time, UtilSeconds, Word};
 use Threshold::Never;
@@ -91,6 +91,23 @@ pub(super) const COLUMNS: &[Column] = &[
         Never,
         "CPUs x minutes of this local day - credits of all programs since midnight: the same in every row of a tick.",
     ),
+    on_request(
+        "day",
+        &["date"],
+        Word,
+        10,
+        Never,
+        "With --by day: the local day. An interval belongs to that in which it ends; one that ends at midnight ends the day before.",
+    ),
+    on_request(
+        "cgroup",
+        &["cgname"],
+        Word,
+        30,
+        Never,
+        "With --by cgroup: the control group, as /proc/PID/cgroup says it (cgroups(7)); - of those who ended before that could be read. What a process used counts for the group it was in when it was counted.",
+    ),
+    on_request("total_s", &[], Seconds(6), 12, Never, "CPU time since the view began."),
 ];
 
 /// Of processes.
