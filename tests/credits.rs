@@ -229,23 +229,69 @@ fn a_restart_loses_nothing_and_counts_nothing_twice() {
 }
 
 #[test]
-fn a_recorder_that_is_killed_counts_no_second_of_a_day_twice() {
-    if !is_root("a_recorder_that_is_killed_counts_no_second_of_a_day_twice") {
+fn a_recorder_that_is_killed_after_a_tick_counts_nothing_twice() {
+    if !is_root("a_recorder_that_is_killed_after_a_tick_counts_nothing_twice") {
         return;
     }
-    let place = place("", "");
+    // At this interval each tick is followed by a state.
+    let place = Place::new("[pss]\nenabled = false\n[usage]\nenabled = false\n[credits]\ninterval = \"10s\"\nps:");
     let recorder = place.start();
     until("the first tick", || ticks(&place) > 0);
     let mut one = spender(&place, "spender-killed");
     one.does("burn 200");
-    settle(&place);
+    let before = told(&one.does("spent"));
+    until("a row", || cpu_us(&rows(&place, "spender-killed", None)) > before - 5 * MS);
+    let state = || std::fs::read_to_string(place.file("psmond.state")).unwrap();
+    until("a state that knows of it", || state().contains("spender-killed"));
     recorder.kill();
+    one.does("burn 100");
     let recorder = place.start();
+    let truth = told(&one.does("spent"));
+    // At once: what was used meanwhile has a sample of its own, which says for how long nobody recorded.
+    until("the rest", || cpu_us(&rows(&place, "spender-killed", None)) > before + 50 * MS);
+    assert_near("all", cpu_us(&rows(&place, "spender-killed", None)), truth, 5 * MS);
+    assert_near("of its day", rows(&place, "spender-killed", None).last().unwrap().number("day_cpu_s"), truth, 5 * MS);
+    let unrecorded = segment(&place, "credits").ticks().filter_map(|tick| tick.field("unrecorded_s").map(str::to_owned)).count();
+    assert_eq!(unrecorded, 1);
+    assert_eq!(recorder.stop(), 0);
+    place.assert_whole();
+}
+
+#[test]
+fn switched_off_and_on_again_it_goes_on_with_the_day_and_the_budgets() {
+    if !is_root("switched_off_and_on_again_it_goes_on_with_the_day_and_the_budgets") {
+        return;
+    }
+    let budget = "[[budget]]\nname = \"kept\"\nprogram = \"spender-switched\"\nearn = 0\ncap = 1";
+    let place = place("", budget);
+    let recorder = place.start();
+    until("the first tick", || ticks(&place) > 0);
+    let mut one = spender(&place, "spender-switched");
+    one.does("burn 200");
+    // The reload itself tells what was used by then.
+    let write = |more: &str| std::fs::write(place.config(), place.text(&config(more, budget))).unwrap();
+    let reloads = || place.all("ps").iter().map(|segment| segment.notes("reload ok").len()).sum::<usize>();
+    write("enabled = false");
+    let on = told(&one.does("spent"));
+    recorder.hup();
+    until("it is off", || reloads() > 0);
+    assert_near("until then", cpu_us(&rows(&place, "spender-switched", None)), on, 5 * MS);
+    // Nobody counts this.
+    one.does("burn 300");
+    let off = told(&one.does("spent")) - on;
+    let seen = reloads();
+    write("");
+    recorder.hup();
+    until("it is on", || reloads() > seen);
     until_ticks(&place, 1);
     one.does("burn 100");
-    let truth = told(&one.does("spent"));
     settle(&place);
-    assert_near("of its day", rows(&place, "spender-killed", None).last().unwrap().number("day_cpu_s"), truth, 3 * MS);
+    let all = rows(&place, "spender-switched", None);
+    let counted = told(&one.does("spent")) - off;
+    assert_near("all but what was used while it was off", cpu_us(&all), counted, 8 * MS);
+    assert_near("of the day", all.last().unwrap().number("day_cpu_s"), counted, 8 * MS);
+    let balance = place.all("budgets").iter().flat_map(Segment::rows).last().unwrap().number("balance");
+    assert!((1_000_000 - balance - counted / 60).abs() <= 10 * MS / 60, "{balance} is left after {counted} us");
     assert_eq!(recorder.stop(), 0);
 }
 
@@ -445,9 +491,26 @@ fn a_budget_is_spent_told_of_and_survives_a_restart_and_a_reload() {
     assert_eq!(alerts().len(), 1, "{:?}", alerts());
     let exhausted = |name: &str| last(name).unwrap().get("exhausted_at").clone();
     assert_eq!(recorder.stop(), 0);
+    // While nobody records nothing is earned, for three seconds at least.
+    spender(&place, "spender-meanwhile").does("burn 3000");
     let recorder = place.start();
     settle(&place);
     near("after a restart", balance("small"), told(&one.does("spent")));
+    let sum = |stream: &str, column: &str| -> i64 {
+        let rows: Vec<NamedRow> = place.all(stream).iter().flat_map(Segment::rows).collect();
+        rows.iter().filter(|row| row.word("name") == b"whole").map(|row| row.number(column)).sum()
+    };
+    let recorded: f64 = place
+        .all("credits")
+        .iter()
+        .flat_map(|segment| segment.ticks().cloned().collect::<Vec<_>>())
+        .map(|tick| {
+            let seconds = |field: &str| tick.field(field).map_or(0.0, |text| text.parse().unwrap());
+            seconds("span_s") - seconds("unrecorded_s")
+        })
+        .sum();
+    let earned = sum("budgets", "earned") as f64 / credit as f64;
+    assert!((earned - recorded).abs() < 1.5, "{earned} earned in {recorded} s");
     // A larger cap fills nobody's balance.
     let new = budgets("[[budget]]\nname = \"new\"\nuser = \"root\"\nearn = 1\ncap = 5\nstart = 2\n").replace("cap = 0.01", "cap = 0.02");
     std::fs::write(place.config(), place.text(&config("", &new))).unwrap();

@@ -40,10 +40,7 @@ pub fn past(dir: &Path, domain: &Domain) -> Option<Past> {
         alive.retain(|alive| !since.buried.contains(&alive.id));
         processes = processes.max(since.processes);
     }
-    let mut carried = state.carried;
-    if let Some(carried) = carried.as_mut().filter(|_| !same_domain) {
-        carried.boot = None;
-    }
+    let carried = if same_domain { state.carried } else { state.carried.map(Carried::without_boot) };
     Some(Past { same_domain, alive, processes, carried })
 }
 

@@ -80,6 +80,14 @@ impl Due {
         }
     }
 
+    /// Forgets those who have an executable no longer.
+    pub fn forget_strangers(&mut self, table: &Table) {
+        self.sharing.retain(|exe, pids| {
+            pids.retain(|pid| table.get(*pid).is_some_and(|process| process.facts.exe.known() == Some(exe)));
+            !pids.is_empty()
+        });
+    }
+
     /// How old the oldest reading of anybody is.
     pub fn oldest(&mut self, table: &Table, now_ns: u64) -> Duration {
         let age = |pid: u32| table.get(pid).and_then(|process| process.footprint.as_ref()?.age(now_ns));

@@ -491,8 +491,6 @@ impl Lifecycle {
 
 /// A process executes, or changes its user: what it used so far was used by what it was.
 fn move_on(world: &mut World, event: &Event, pid: u32, boot: u64) {
-    /// Younger news are of whoever has the pid now: it does not come round again in that time.
-    const FRESH_NS: u64 = 100_000_000;
     /// What was used between birth and execution by one that executes at once is too little to be told apart.
     const SHORT_NS: u64 = 1_000_000;
     if !world.credits.is_on() {
@@ -501,8 +499,7 @@ fn move_on(world: &mut World, event: &Event, pid: u32, boot: u64) {
     let Some(process) = world.table.get_mut(pid) else { return };
     let at_once = process.life.born_ns.is_some_and(|born_ns| event.time_ns.saturating_add(boot).saturating_sub(born_ns) < SHORT_NS);
     if !at_once || process.is_read() {
-        let young = clock::monotonic_ns().saturating_sub(event.time_ns) < FRESH_NS;
-        world.credits.moves(process, young);
+        world.credits.moves(process, clock::monotonic_ns().saturating_sub(event.time_ns));
     }
 }
 

@@ -37,6 +37,15 @@ pub struct Carried {
     pub balances: BTreeMap<String, f64>,
 }
 
+impl Carried {
+    /// What of it holds in another boot, or after a time in which nobody counted.
+    #[must_use]
+    pub fn without_boot(mut self: Box<Self>) -> Box<Self> {
+        self.boot = None;
+        self
+    }
+}
+
 /// What means nothing in another boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfBoot {

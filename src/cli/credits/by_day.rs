@@ -29,7 +29,7 @@ pub fn run(arguments: &Arguments, form: Form, out: &mut impl Write) -> Result<An
     let days = days::read(&dir, &(from..=to), Timestamp::now(), |who| selection.takes(who))
         .map_err(|error| Failure::System(format!("{} could not be read: {error}. Name the journal with --log-dir.", dir.display())))?;
     for unread in &days.unread {
-        complain(&format!("{unread}: what it holds is in no sum. psmon verify says more."));
+        complain(&format!("{unread}: what it holds from there on is in no sum. psmon verify says more."));
     }
     let chosen = selection.of(rows(&days), usize::MAX);
     if chosen.rows.is_empty() {

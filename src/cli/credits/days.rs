@@ -160,7 +160,8 @@ impl<F: Fn(&Who) -> bool> Reading<'_, F> {
             return;
         }
         let (cpus, now, zone) = (self.cpus, self.now, &self.zone);
-        let recorded_ns = tick.field("span_s").and_then(nanoseconds);
+        let unrecorded_ns = tick.field("unrecorded_s").and_then(nanoseconds).unwrap_or(0);
+        let recorded_ns = tick.field("span_s").and_then(nanoseconds).map(|span_ns| span_ns.saturating_sub(unrecorded_ns));
         self.days
             .days
             .entry(date)

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::by::By;
-use crate::observer::samplers::credits::{self as sampler, UNATTRIBUTED};
+use crate::observer::credits::account::Whose;
+use crate::observer::samplers::credits as sampler;
 use crate::record::value::Value;
 
 type Word = Option<Arc<[u8]>>;
@@ -63,7 +64,7 @@ impl Who {
     /// Whose row that becomes a part of. What is nobody's is a row of its own in every view.
     #[must_use]
     pub fn by(self, by: Option<By>) -> Self {
-        let is_nobodys = self.program.as_deref() == Some(UNATTRIBUTED);
+        let is_nobodys = self.program.as_deref() == Some(Whose::UNATTRIBUTED);
         match by {
             Some(By::Program) => Self { user: None, ..self },
             Some(By::User) if is_nobodys => Self { user: self.program, ..Self::default() },

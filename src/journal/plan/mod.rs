@@ -91,6 +91,9 @@ impl Plan {
                 track.seq = track.seq.max(seq);
                 Vec::new()
             }
+            // A recorder that begins from this state counts nothing twice, as long as no row of CPU time is younger. Before the first write
+            // the numbers of the streams are not all known.
+            Event::Census => self.last_list.map(|_| Action::SaveState).into_iter().collect(),
             Event::Sample { stream, due, full, key, lost } => self.sample(stream, due, full, key, lost),
             Event::Written { stream, bytes, now } => self.written(stream, bytes, now),
             Event::Flush { stream, due, key, rows, lost, tick } => self.flush(stream, key, Coming { due, rows, lost, tick }),

@@ -38,6 +38,8 @@ pub enum Event {
         /// Bytes of closed segments of today.
         today: u64,
     },
+    /// Those who live, and what was counted of them, are as the rows before this say.
+    Census,
     /// A sample is to be written.
     Sample {
         /// Whose.

@@ -102,6 +102,8 @@ impl Writer {
                 Ok(Item::Census(census)) => {
                     self.census = census;
                     self.counted_at = self.position(Stream::Exits);
+                    let actions = self.plan.decide(Event::Census);
+                    self.obey(actions, Work::Nothing);
                 }
                 Ok(Item::Note(note)) => self.note(&note),
                 Ok(Item::Reload(reload)) => self.reload(*reload),

@@ -16,12 +16,15 @@ pub enum Whose {
 impl Whose {
     /// The name of the kernel's threads as a program.
     pub const KERNEL: &[u8] = b"(kernel)";
+    /// The name of what no program is known to have spent.
+    pub const UNATTRIBUTED: &[u8] = b"(unattributed)";
 
-    /// The program as rows name it.
+    /// The program as rows name it. Whoever calls itself by a name that is no program's does not hide behind it.
     #[must_use]
     pub fn name(&self) -> Arc<[u8]> {
         match self {
             Self::Kernel => Self::KERNEL.into(),
+            Self::Program(name) if **name == *Self::KERNEL || **name == *Self::UNATTRIBUTED => [b"\\", &**name].concat().into(),
             Self::Program(name) => Arc::clone(name),
         }
     }

@@ -132,27 +132,32 @@ impl Credits {
         self.settle(process, Cpu::of(process, self.hz));
     }
 
-    /// A process executes, or changes its effective user, now: what it used so far was used by what it was. Its clock is read, where
-    /// the news is `young` enough that its pid can be nobody else's.
-    pub fn moves(&mut self, process: &mut Process, young: bool) {
+    /// A process executed, or changed its effective user, so many nanoseconds ago: what it used before was used by what it was. Its
+    /// clock is read, where the news is so young that its pid can be nobody else's; what it may have used since is not taken for it.
+    pub fn moves(&mut self, process: &mut Process, ago_ns: u64) {
+        /// A pid does not come round again in that time.
+        const YOUNG_NS: u64 = 100_000_000;
         if !self.is_on || !counts(process) {
             return;
         }
+        let clock_ns = (ago_ns < YOUNG_NS).then(|| clock::process_cpu_ns(process.id.pid)).flatten();
+        // Where it is gone by now, and was never counted, all of it is of what it became: that is what its obituary says too.
+        let Some(ns) = clock_ns else { return };
         if process.credit.moved || process.credit.place.is_none() {
             // Of what it executed in between nobody knows yet what it was: that time goes to what comes.
             let Some(key) = key_of(process, process.life.exec.is_none()) else { return };
             self.enter(process, key);
         }
         let seen = Cpu::of(process, self.hz);
-        let Some(ns) = young.then(|| clock::process_cpu_ns(process.id.pid)).flatten() else { return };
-        self.settle(process, Cpu { ns: seen.ns.max(ns), ..seen });
+        self.settle(process, Cpu { ns: seen.ns.max(ns.saturating_sub(ago_ns)), ..seen });
         process.credit.moved = true;
     }
 
     /// Counts what a process used that ended, for what it was at its end, and lets it go.
     pub fn close(&mut self, process: &mut Process) {
-        // A zombie of before is nobody's.
-        if !self.is_on || process.life.was_zombie || std::mem::replace(&mut process.credit.closed, true) {
+        // A zombie of before is nobody's, unless its end is told after all.
+        let is_nobodys = process.life.was_zombie && process.life.account.records == 0;
+        if !self.is_on || is_nobodys || std::mem::replace(&mut process.credit.closed, true) {
             return;
         }
         if let Some(key) = key_of(process, true) {
@@ -297,14 +302,17 @@ impl Credits {
         }
     }
 
-    fn other_key() -> Key {
-        (Whose::Program(OTHER.into()), None)
+    /// Of this user: what is beyond the most that are told apart is still told apart by users, as long as these are not many too.
+    fn other_key(&self, user: Option<u32>) -> Key {
+        let other = |user| (Whose::Program(OTHER.into()), user);
+        let key = other(user);
+        if self.places.contains_key(&key) || self.list.len() < self.most.saturating_mul(2) { key } else { other(None) }
     }
 
     /// One that nobody counts for and that has nothing to say in this interval.
     fn idle(&self) -> Option<usize> {
-        let other = Self::other_key();
-        self.list.iter().position(|account| account.is_idle() && account.key != other)
+        let is_other = |account: &Account| matches!(&account.key.0, Whose::Program(name) if **name == *OTHER);
+        self.list.iter().position(|account| account.is_idle() && !is_other(account))
     }
 
     /// The place of an account. Where none is left it takes that of one that nobody counts for any more, whose day goes to
@@ -316,16 +324,24 @@ impl Credits {
         if self.list.len() < self.most.max(1) {
             return self.open(key);
         }
-        let other = match self.places.get(&Self::other_key()) {
-            Some(place) => *place,
-            None => self.open(Self::other_key()),
+        let Some(at) = self.idle() else {
+            let other = self.other_key(key.1);
+            return self.opened(other);
         };
-        let Some(at) = self.idle() else { return other };
+        let other = self.other_key(self.list[at].key.1);
+        let other = self.opened(other);
         let old = std::mem::replace(&mut self.list[at], Account::new(key.clone()));
         self.places.remove(&old.key);
         self.places.insert(key, Place(at));
         self.list[other.0].day_ns += old.day_ns;
         Place(at)
+    }
+
+    fn opened(&mut self, key: Key) -> Place {
+        match self.places.get(&key) {
+            Some(place) => *place,
+            None => self.open(key),
+        }
     }
 
     fn open(&mut self, key: Key) -> Place {

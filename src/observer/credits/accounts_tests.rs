@@ -72,7 +72,7 @@ fn time_goes_to_who_it_was_when_it_was_spent() {
     assert_eq!((spent(&credits, &key("before", 1)), spent(&credits, &key("before", 2))), (30, 5));
     // One that was told, of a process whose clock can be read: our own.
     let mut own = process(std::process::id(), "before", 1);
-    credits.moves(&mut own, true);
+    credits.moves(&mut own, 0);
     let counted = own.credit.counted.ns;
     assert!(counted > 0 && own.credit.moved);
     own.life.exec = Some((1, 1));
@@ -92,6 +92,57 @@ fn time_goes_to_who_it_was_when_it_was_spent() {
     assert_eq!(spent(&credits, &key("named", 1)), 0);
     credits.count(&mut unread);
     assert_eq!(spent(&credits, &key("named", 1)), 4);
+}
+
+#[test]
+fn who_was_never_counted_and_is_gone_was_what_it_became() {
+    let mut credits = begun(usize::MAX);
+    let mut short = process(u32::MAX, "shell", 1);
+    credits.moves(&mut short, 5_000_000);
+    short.facts.program = Reading::Known(b"tool"[..].into());
+    (short.life.account.whole_cpu_ns, short.life.account.records, short.life.ended) = (Some(70), 1, true);
+    credits.close(&mut short);
+    assert_eq!((spent(&credits, &key("shell", 1)), spent(&credits, &key("tool", 1))), (0, 70));
+    assert_eq!(credits.list().len(), 1, "the shell has nothing to do with it");
+    // What a process may have used since it changed is not taken for what it was.
+    let mut own = process(std::process::id(), "was", 1);
+    credits.moves(&mut own, 90_000_000);
+    let now = clock::process_cpu_ns(std::process::id()).unwrap();
+    assert!(own.credit.moved && own.credit.counted.ns <= now.saturating_sub(90_000_000));
+}
+
+#[test]
+fn a_zombie_of_before_counts_only_where_its_end_is_told() {
+    let mut credits = begun(usize::MAX);
+    for (records, counted) in [(0, 0), (1, 9)] {
+        let mut zombie = process(6, "z", 0);
+        zombie.life.was_zombie = true;
+        (zombie.life.account.cpu_ns, zombie.life.account.records) = (9, records);
+        credits.close(&mut zombie);
+        assert_eq!(spent(&credits, &key("z", 0)), counted);
+    }
+}
+
+#[test]
+fn nobody_hides_behind_a_name_that_is_no_programs() {
+    for name in [Whose::KERNEL, Whose::UNATTRIBUTED] {
+        assert_eq!(*Whose::Program(name.into()).name(), *[b"\\", name].concat());
+    }
+    assert_eq!(*Whose::Kernel.name(), *Whose::KERNEL);
+    assert_eq!(*Whose::Program(b"x"[..].into()).name(), *b"x");
+}
+
+#[test]
+fn others_are_told_apart_by_users_as_long_as_these_are_few() {
+    let mut credits = begun(2);
+    let mut all: Vec<Process> = (0..9).map(|number| process(100 + number, &format!("p{number}"), number)).collect();
+    for process in &mut all {
+        process.cpu_ns = 1;
+        credits.count(process);
+    }
+    assert_eq!((spent(&credits, &key("other", 2)), spent(&credits, &key("other", 3))), (1, 1));
+    assert_eq!(spent(&credits, &(Whose::Program(OTHER.into()), None)), 5);
+    assert_eq!(credits.list().len(), 5);
 }
 
 #[test]
@@ -174,7 +225,7 @@ fn those_that_find_no_room_are_others_until_there_is_some() {
         process.cpu_ns = 10;
         credits.count(process);
     }
-    let other = Credits::other_key();
+    let other = key("other", 0);
     assert_eq!(spent(&credits, &other), 10);
     credits.tick(date(2026, 1, 1), &Names::default());
     credits.begin_interval();

@@ -115,6 +115,11 @@ impl Balance {
         self.spent_ns = self.spent_ns.saturating_add(cpu_ns);
     }
 
+    /// What was spent since the last tick counts for nothing.
+    pub(super) const fn forget_interval(&mut self) {
+        self.spent_ns = 0;
+    }
+
     /// Ends an interval: what was earned in it comes, and what was spent goes, evenly.
     pub(super) fn tick(&mut self, interval_ns: u64, due: Moment) -> Interval {
         let ns = float(interval_ns);

@@ -106,6 +106,11 @@ impl Budgets {
         }
     }
 
+    /// What was spent since the last tick was spent while nobody recorded, and counts for nothing.
+    pub fn forget_interval(&mut self) {
+        self.balances.iter_mut().for_each(Balance::forget_interval);
+    }
+
     /// Ends an interval of so many nanoseconds of the monotonic clock: answers with a row for each budget, and adds what is to be
     /// said. `due` is when the tick was due: times that are foretold have its offset.
     pub fn tick(&mut self, interval_ns: u64, due: Moment, columns: &Columns, alerts: &mut Vec<Alert>) -> Vec<Row> {

@@ -116,8 +116,8 @@ impl Closure {
 
     /// The first interval begins with these, or with what was just read.
     pub fn begin(&mut self, before: Option<MachineClocks>) {
-        let now = self.now.take();
-        self.before = before.or(now);
+        // Where there is an interval behind, what was just read ends it.
+        self.before = if before.is_some() { before } else { self.now.take() };
         (self.root_ns, self.interval) = (0, None);
     }
 

@@ -25,6 +25,7 @@ use crate::record::moment::Moment;
 use crate::record::sample::{Counts, Row};
 use crate::record::schema::Columns;
 use crate::record::stream::Stream;
+use crate::record::value::Value;
 use crate::source::clock;
 
 /// The streams, in the order in which their samples are handed on.
@@ -45,6 +46,17 @@ pub struct Orders {
     pub groups: bool,
     /// What may be spent.
     pub budgets: Vec<Budget>,
+}
+
+/// When it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// At the beginning: what lies behind was used while nobody recorded.
+    Begin,
+    /// At a tick.
+    Tick,
+    /// At the end: the living have rows too.
+    Stop,
 }
 
 /// What one of the streams has to say.
@@ -70,20 +82,36 @@ pub struct Crediting {
     since_ns: u64,
     /// When that was for the last tick.
     ticked_ns: u64,
-    /// The rows of stream `budgets` at the last tick.
+    /// Of that, how long nobody recorded, nanoseconds.
+    unrecorded_ns: u64,
+    /// Of which round the machine's clocks are that were read for the next tick.
+    looked_ns: u64,
+    /// The rows of stream `budgets` since the last sample that was taken.
     balances: Vec<Row>,
     is_on: bool,
+    /// What counting begins with: what a recorder before this one said, or this one before it was told to stop counting.
+    before: Before,
+}
+
+/// What is known of those who were counted before.
+#[derive(Debug, Default)]
+struct Before {
+    /// Those who live since.
+    alive: Vec<Alive>,
+    carried: Option<Box<Carried>>,
 }
 
 impl Crediting {
-    /// Takes other orders. Where there were none, what everyone used so far is nobody's.
+    /// Takes other orders. Where there were none, counting begins: the table must have been looked at just now, or be empty. Where
+    /// there are none any more, what was counted of the day and of budgets is kept until there are.
     pub fn select(&mut self, world: &mut World, orders: Option<&Orders>) {
         let Some(orders) = orders else {
             self.beats.iter_mut().for_each(|beat| beat.set(None));
-            if std::mem::take(&mut self.is_on) {
+            if self.is_on {
+                let carried = self.carried(world).map(Carried::without_boot);
                 world.credits.budgets.select(&[], &mut world.alerts);
                 world.credits.end(world.table.iter_mut_from(0));
-                *self = Self::default();
+                *self = Self { before: Before { alive: Vec::new(), carried }, ..Self::default() };
             }
             return;
         };
@@ -100,25 +128,37 @@ impl Crediting {
         if !std::mem::replace(&mut self.is_on, true) {
             self.closure.find(&world.proc);
             if !world.table.is_empty() {
-                self.closure.look(&world.proc, world.machine.hz);
-                self.begin(world, &[], None);
+                self.look(world);
+                self.begin(world);
             }
         }
     }
 
-    /// The table was filled. What everyone used so far is nobody's, but for what a recorder before this one said
-    /// of those that are `alive` since, in this boot; what it said of the day and of budgets holds in any.
-    pub fn begin(&mut self, world: &mut World, alive: &[Alive], carried: Option<Box<Carried>>) {
+    /// What a recorder before this one said, of those that are `alive` since, in this boot; what it said of the day and of budgets
+    /// holds in any.
+    pub fn remember(&mut self, alive: &[Alive], carried: Option<Box<Carried>>) {
+        let alive = if self.is_on { alive.to_vec() } else { Vec::new() };
+        // Whoever counts nothing now does not know later what was used meanwhile.
+        let carried = if self.is_on { carried } else { carried.map(Carried::without_boot) };
+        self.before = Before { alive, carried };
+    }
+
+    /// Begins to count: everyone was looked at just now, and the machine's clocks with them. What was used so far is nobody's, but for
+    /// what is [remembered](Self::remember).
+    pub fn begin(&mut self, world: &mut World) {
         if !self.is_on {
             return;
         }
+        let Before { alive, carried } = std::mem::take(&mut self.before);
         let counted = |alive: &Alive| Some((alive.id.pid, (alive.id.start, alive.counted?)));
         let counted: FxHashMap<u32, (u64, Counted)> = alive.iter().filter_map(counted).collect();
         let of_boot = carried.as_ref().and_then(|carried| carried.boot.as_ref());
         let said_ns = of_boot.map(|boot| boot.now_ns);
         world.credits.begin(world.table.iter_mut_from(0), world.machine.hz, &counted, said_ns);
-        // The first interval begins where the last one of that recorder ended.
+        // The first interval begins where the last one of that recorder ended: all of it lies behind.
         self.since_ns = of_boot.map_or(world.this_round_ns, |boot| boot.tick_ns);
+        self.ticked_ns = self.since_ns;
+        self.unrecorded_ns = world.this_round_ns.saturating_sub(self.since_ns);
         self.closure.begin(of_boot.map(|boot| boot.clocks.clone()));
         if let Some(carried) = carried {
             world.credits.budgets.restore(carried.balances);
@@ -131,7 +171,12 @@ impl Crediting {
                 world.credits.restore_day(date, carried.unattributed_ns, spent);
             }
         }
-        self.ticked_ns = self.since_ns;
+    }
+
+    /// Whether what was used while nobody recorded waits to be told.
+    #[must_use]
+    pub const fn has_gap(&self) -> bool {
+        self.is_on && self.unrecorded_ns > 0
     }
 
     /// The first tick is the next from now on.
@@ -183,17 +228,22 @@ impl Crediting {
     pub fn look(&mut self, world: &World) {
         if self.is_on {
             self.closure.look(&world.proc, world.machine.hz);
+            self.looked_ns = world.this_round_ns;
         }
     }
 
-    /// Whether that was done since the tick before.
+    /// Whether that was done in the last round, and nothing was counted since.
     #[must_use]
-    pub const fn has_looked(&self) -> bool {
-        self.closure.has_looked()
+    pub const fn has_looked(&self, world: &World) -> bool {
+        self.closure.has_looked() && self.looked_ns == world.this_round_ns
     }
 
-    /// Counts what was used since the tick before: it belongs to this day. `at_stop` the living have a row too.
-    pub fn count(&mut self, world: &mut World, due: Moment, date: Date, at_stop: bool) {
+    /// Counts what was used since the tick before: it belongs to this day.
+    pub fn count(&mut self, world: &mut World, due: Moment, date: Date, when: When) {
+        if !world.credits.is_on() {
+            // The first look at everyone had failed.
+            self.begin(world);
+        }
         let World { table, credits, machine, names, alerts, this_round_ns, .. } = world;
         for pid in self.touched.take() {
             if let Some(process) = table.get_mut(pid) {
@@ -208,11 +258,26 @@ impl Crediting {
             groups.census(table.iter().filter(|process| lives(process)));
         }
         let living = table.iter_mut_from(0).filter(|process| lives(process));
-        credits.lives.parts(living, machine.hz, clock::boottime_ns(), at_stop, |process| key_of(process, true));
+        credits.lives.parts(living, machine.hz, clock::boottime_ns(), when == When::Stop, |process| key_of(process, true));
         let interval_ns = this_round_ns.saturating_sub(self.ticked_ns);
         self.ticked_ns = *this_round_ns;
         let columns = self.columns[2].clone().unwrap_or_else(|| Columns::standard(Stream::Budgets));
-        self.balances = credits.budgets.tick(interval_ns, due, &columns, alerts);
+        if when == When::Begin {
+            // While nobody records nothing is earned, and nothing is spent.
+            credits.budgets.forget_interval();
+            return;
+        }
+        let before = std::mem::replace(&mut self.balances, credits.budgets.tick(interval_ns, due, &columns, alerts));
+        // What nobody took is of this interval too.
+        for name in ["earned", "spent"] {
+            let Some(at) = columns.position(name).and_then(|at| at.checked_sub(1)) else { continue };
+            for row in &mut self.balances {
+                let more = before.iter().find(|before| before.id == row.id).and_then(|before| before.values.get(at)?.number());
+                if let (Some(more), Some(Value::Fixed(sum))) = (more, row.values.get_mut(at)) {
+                    *sum = sum.saturating_add(more);
+                }
+            }
+        }
     }
 
     /// What one of the streams has to say; `None` where it is not recorded.
@@ -239,11 +304,16 @@ impl Crediting {
                 let mut totals = interval.fields();
                 // What cpu_pct is a share of; a day that was not recorded whole shows by it.
                 totals.push(("span_s", closure::seconds(span.ns)));
+                if self.unrecorded_ns > 0 {
+                    totals.push(("unrecorded_s", closure::seconds(self.unrecorded_ns)));
+                }
                 Ready { rows, columns, totals }
             }
-            Stream::CreditsProcess => Ready { rows: sampler::lives(credits.lives.waiting(), names, &columns), columns, totals: Vec::new() },
+            Stream::CreditsProcess => {
+                Ready { rows: sampler::lives(&credits.lives.waiting(), names, &columns), columns, totals: Vec::new() }
+            }
             _ => {
-                let rows = std::mem::take(&mut self.balances);
+                let rows = self.balances.clone();
                 let counts = Counts { seen: rows.len() as u64, ..Counts::default() };
                 Ready { rows: Rows { rows, left: Vec::new(), counts }, columns, totals: Vec::new() }
             }
@@ -256,18 +326,18 @@ impl Crediting {
             Stream::Credits => {
                 world.credits.begin_interval();
                 self.closure.taken();
-                self.since_ns = self.ticked_ns;
+                (self.since_ns, self.unrecorded_ns) = (self.ticked_ns, 0);
             }
             Stream::CreditsProcess => world.credits.lives.taken(),
-            _ => {}
+            _ => self.balances.clear(),
         }
     }
 
-    /// What a recorder after this one must know; `None` while nothing is counted.
+    /// What a recorder after this one must know.
     #[must_use]
     pub fn carried(&self, world: &World) -> Option<Box<Carried>> {
-        if !self.is_on {
-            return None;
+        if !world.credits.is_on() {
+            return self.before.carried.clone();
         }
         let credits = &world.credits;
         let program = |(whose, _): &Key| match whose {

@@ -13,6 +13,7 @@ use super::super::table::Process;
 use super::account::{Key, Whose};
 use super::accounts::born_ns;
 use super::credit::Told;
+use crate::observer::accounts::OTHER;
 use crate::record::cmd::Cmd;
 
 /// Rows for each second between two ticks, as many as stream `exits` has by default; beyond them those of a program and user stand in
@@ -96,7 +97,12 @@ impl Lives {
     fn add(&mut self, obituary: &Obituary, wall_ns: Option<u64>, cpu_ns: Option<u64>, whole: Option<(u64, u64)>) {
         let program = obituary.program.known().unwrap_or(&obituary.comm);
         let key = (Whose::Program(Arc::clone(program)), obituary.owner.known().copied());
+        let mut key = key;
         if self.waiting.len() >= self.most {
+            // Who names programs without end has one row for all of them.
+            if self.folded.len() >= self.most && !self.folded.contains_key(&key) {
+                key = (Whose::Program(OTHER.into()), None);
+            }
             if let Some(row) = self.folded.get(&key).and_then(|at| self.waiting.get_mut(*at)) {
                 row.lives += 1;
                 row.wall_ns = sum(row.wall_ns, wall_ns);
@@ -162,11 +168,11 @@ impl Lives {
     }
 
     /// What waits, ordered by pid.
-    pub fn waiting(&mut self) -> &[Life] {
-        // What comes next folds into nobody's row by its old place.
-        self.folded.clear();
-        self.waiting.sort_by_key(|life| (life.pid, life.start));
-        &self.waiting
+    #[must_use]
+    pub fn waiting(&self) -> Vec<&Life> {
+        let mut all: Vec<&Life> = self.waiting.iter().collect();
+        all.sort_by_key(|life| (life.pid, life.start));
+        all
     }
 
     /// What waited was taken.
@@ -181,5 +187,69 @@ fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.saturating_add(other)),
         (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observer::life::Sources;
+    use crate::observer::obituary::{Obituary, Used};
+
+    fn obituary(pid: u32, program: &str) -> Obituary {
+        Obituary {
+            unix_ns: 0,
+            pid,
+            start: Some(1),
+            ppid: None,
+            pstart: None,
+            pcomm: None,
+            owner: Reading::Known(0),
+            program: Reading::Known(program.as_bytes().into()),
+            cgroup: Reading::Absent,
+            unit: Reading::Absent,
+            family: None,
+            status: None,
+            lifetime_ns: Some(10),
+            used: Used { cpu_ns: Some(5), ..Used::default() },
+            sources: Sources::default(),
+            cmd: Reading::Absent,
+            exec: None,
+            comm: program.as_bytes().into(),
+            is_kthread: false,
+            counted: false,
+        }
+    }
+
+    #[test]
+    fn above_a_rate_like_ones_stand_in_one_row_and_rows_have_an_end() {
+        let mut lives = Lives::default();
+        lives.stranger(&obituary(1, "a"));
+        assert!(lives.waiting().is_empty(), "the stream is off");
+        lives.set(Some(Duration::from_secs(3600)), Duration::from_secs(1));
+        for pid in (1..=2000).rev() {
+            lives.stranger(&obituary(pid, "a"));
+        }
+        assert!(
+            lives.waiting().iter().map(|life| (life.pid, life.lives)).eq((1..=2000).map(|pid| (pid, 1))),
+            "by pid, each its own"
+        );
+        for pid in 3000..3010 {
+            lives.stranger(&obituary(pid, "a"));
+        }
+        // Nobody took them: they go on standing in that row.
+        assert_eq!(lives.waiting().len(), 2001);
+        lives.stranger(&obituary(4000, "a"));
+        let folded = lives.waiting()[2000].clone();
+        assert_eq!((folded.pid, folded.lives, folded.cpu_ns, folded.wall_ns, folded.whole), (3000, 11, Some(55), Some(110), None));
+        for number in 0..10_000 {
+            lives.stranger(&obituary(5000 + number, &format!("p{number}")));
+        }
+        let all = lives.waiting();
+        assert!(all.len() <= 4001, "{}", all.len());
+        assert_eq!(all.iter().map(|life| life.lives).sum::<u64>(), 12_011, "no life is left out");
+        lives.taken();
+        lives.stranger(&obituary(1, "a"));
+        assert_eq!(lives.waiting().len(), 1);
     }
 }

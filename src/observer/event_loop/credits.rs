@@ -1,13 +1,13 @@
 //! The ticks of streams `credits`, `credits_process` and `budgets`.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::civil::Date;
 
-use super::{CENSUS_EVERY, Loop, PATIENCE};
+use super::{Loop, PATIENCE};
 use crate::observer::beat::{Begun, Made};
-use crate::observer::credits::crediting::{Ready, STREAMS};
+use crate::observer::credits::crediting::{Ready, STREAMS, When};
 use crate::observer::schedule::Tick;
 use crate::record::ledger::{Note, NoteKind};
 use crate::record::moment::Moment;
@@ -16,27 +16,38 @@ use crate::source::clock::{self, Wall};
 impl Loop {
     /// The ticks of all three; `false` where none is due.
     pub(super) fn credit(&mut self, now_ns: i64) -> bool {
+        /// A state is written after each tick, but for short intervals: it takes all of the table.
+        const STATE_EVERY: Duration = Duration::from_secs(10);
         let Some(tick) = self.crediting.take(now_ns) else { return false };
-        self.credit_now(tick, false);
+        self.credit_now(tick, When::Tick);
         // What was counted stands in rows now: a recorder that begins from here counts nothing twice.
-        if self.last_census.is_none_or(|at| at.elapsed() >= CENSUS_EVERY / 2) {
+        if self.last_census.is_none_or(|at| at.elapsed() >= STATE_EVERY) {
             self.census();
         }
         true
     }
 
-    /// What was used since the last tick, and the living: whatever comes is counted by another recorder.
-    pub(super) fn credit_at_stop(&mut self) {
-        if self.crediting.is_on() {
-            self.credit_now(Tick { due_ns: Wall::unix_ns(), late_ns: 0, skipped: 0 }, true);
+    /// What was used while nobody recorded, by those that live on: a sample of its own, so that the first interval is no longer than
+    /// others.
+    pub(super) fn credit_at_begin(&mut self) {
+        if self.crediting.has_gap() {
+            self.credit_now(now(), When::Begin);
+            self.census();
         }
     }
 
-    fn credit_now(&mut self, tick: Tick, at_stop: bool) {
+    /// What was used since the last tick, and the living: whatever comes is counted by another recorder, or by nobody.
+    pub(super) fn credit_at_stop(&mut self) {
+        if self.crediting.is_on() {
+            self.credit_now(now(), When::Stop);
+        }
+    }
+
+    fn credit_now(&mut self, tick: Tick, when: When) {
         let due = self.wall.at(tick.due_ns);
         let mut notes = self.notes_where_ps_is_off(due);
         // The machine's clocks are read with everyone's: a round of another stream at this same tick has done so.
-        if at_stop || !self.crediting.has_looked() {
+        if when == When::Stop || !self.crediting.has_looked(&self.world) {
             if !self.round(false) {
                 for stream in STREAMS {
                     self.beat_of(stream).skipped += 1;
@@ -45,7 +56,7 @@ impl Loop {
                 return;
             }
             self.crediting.look(&self.world);
-            if !at_stop {
+            if when != When::Stop {
                 let patience = self.crediting.cadence().map_or(PATIENCE, |cadence| PATIENCE.min(cadence.interval / 4));
                 self.await_readers(patience);
             }
@@ -54,7 +65,7 @@ impl Loop {
         self.recorder.unseen(&mut self.world);
         self.recorder.take_arguments(&mut self.world);
         let date = self.day_of(due);
-        self.crediting.count(&mut self.world, due, date, at_stop);
+        self.crediting.count(&mut self.world, due, date, when);
         self.say_what_is_not_counted(due, &mut notes);
         let boottime_ms = clock::boottime_ns() / 1_000_000;
         self.refresh_facts();
@@ -88,4 +99,9 @@ impl Loop {
             notes.push(Note::new(due, NoteKind::Degraded).with("what", "credits").with("missing", what).with("mend", "CAP_NET_ADMIN"));
         }
     }
+}
+
+/// A tick that is due for a reason of its own.
+fn now() -> Tick {
+    Tick { due_ns: Wall::unix_ns(), late_ns: 0, skipped: 0 }
 }

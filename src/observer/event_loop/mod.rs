@@ -167,6 +167,7 @@ impl Loop {
     }
 
     pub(super) fn run(mut self, past: Vec<Alive>, carried: Option<Box<Carried>>) {
+        self.crediting.remember(&past, carried);
         // The first look fills the table and the CPU clocks, so that the first sample has an interval behind it.
         if (self.is_sampling() || self.world.hears || self.recorder.is_on()) && self.round(true) {
             // The machine's clocks at the moment of everyone's: readers may be waited for.
@@ -174,7 +175,7 @@ impl Loop {
             self.await_readers(PATIENCE);
             self.sampler.begin(&mut self.world);
             self.metering.begin(&mut self.world, false);
-            self.crediting.begin(&mut self.world, &past, carried);
+            self.crediting.begin(&mut self.world);
             // Whoever lived then and lives no more died while nobody recorded. Only now: of a foreign /proc the readers say who lives.
             self.recorder.remember(&mut self.world, past);
         }
@@ -190,6 +191,7 @@ impl Loop {
         self.metering.programs.begin();
         self.metering.processes.begin();
         self.crediting.begin_ticks();
+        self.credit_at_begin();
         while !self.stop {
             let now_ns = Wall::unix_ns();
             if let Some(tick) = self.beat.take(now_ns) {
@@ -474,6 +476,12 @@ impl Loop {
         self.beat.set(self.orders.ps);
         self.weighing.select(&mut self.world, self.orders.pss.as_ref());
         self.metering.select(&mut self.world, self.orders.usage.as_ref());
+        match (self.crediting.is_on(), self.orders.credits.is_some()) {
+            (true, false) => self.credit_at_stop(),
+            // Counting begins with clocks of this moment.
+            (false, true) => drop(self.round(false)),
+            _ => {}
+        }
         self.crediting.select(&mut self.world, self.orders.credits.as_ref());
         // What was heard under the orders before is written by them, and proven by a tick of theirs.
         if let Some((due, _)) = self.reckoning.take() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ps::Rows;
-use crate::observer::credits::account::{Account, Totals};
+use crate::observer::credits::account::{Account, Totals, Whose};
 use crate::observer::credits::closure::Interval;
 use crate::observer::credits::groups::{Group, Groups};
 use crate::observer::credits::lives::Life;
@@ -12,9 +12,6 @@ use crate::record::identity::{Id, Identity};
 use crate::record::sample::{Counts, Row};
 use crate::record::schema::Columns;
 use crate::record::value::Value;
-
-/// The name of what no program is known to have spent.
-pub const UNATTRIBUTED: &[u8] = b"(unattributed)";
 
 /// What the rows of one tick have in common.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +91,7 @@ pub fn of_groups(groups: &Groups, columns: &Columns, span: &Span) -> Rows {
         }
     };
     let mut all: Vec<Shown<'_>> = groups.iter().map(group).collect();
-    all.extend(unattributed(span).map(|shown| Shown { group: Some(Some(UNATTRIBUTED.into())), ..shown }));
+    all.extend(unattributed(span).map(|shown| Shown { group: Some(Some(Whose::UNATTRIBUTED.into())), ..shown }));
     all.sort_by(|one, other| one.program.cmp(&other.program));
     made(&all, columns, span)
 }
@@ -103,7 +100,7 @@ pub fn of_groups(groups: &Groups, columns: &Columns, span: &Span) -> Rows {
 fn unattributed<'a>(span: &Span) -> Option<Shown<'a>> {
     let clock = span.closure.clock.as_ref()?;
     let (cpu_ns, day_ns) = (clock.beyond_ns(), span.day_unattributed_ns);
-    Some(Shown { program: UNATTRIBUTED.into(), user: None, group: None, account: None, cpu_ns, day_ns })
+    Some(Shown { program: Whose::UNATTRIBUTED.into(), user: None, group: None, account: None, cpu_ns, day_ns })
 }
 
 fn made(all: &[Shown<'_>], columns: &Columns, span: &Span) -> Rows {
@@ -151,8 +148,8 @@ impl Shown<'_> {
 
 /// The rows of stream `credits_process`.
 #[must_use]
-pub fn lives(waiting: &[Life], names: &Names, columns: &Columns) -> Rows {
-    let row = |life: &Life| Row {
+pub fn lives(waiting: &[&Life], names: &Names, columns: &Columns) -> Rows {
+    let row = |life: &&Life| Row {
         id: Identity { pid: life.pid, start: life.start.unwrap_or(0) }.into(),
         values: columns.iter().filter(|column| column.name != "time").map(|column| of_life(life, column.name, names)).collect(),
     };
@@ -252,7 +249,7 @@ mod tests {
 
     #[test]
     fn every_column_has_a_value() {
-        let account = Account::new((crate::observer::credits::account::Whose::Kernel, Some(0)));
+        let account = Account::new((Whose::Kernel, Some(0)));
         let names = Names::default();
         let all = Columns::standard(Stream::Credits);
         let mut account = account;
@@ -275,7 +272,7 @@ mod tests {
             lives: 1,
             cmd: Some(Arc::new(crate::record::cmd::Cmd::Comm(b"x"[..].into()))),
         };
-        let made = lives(&[life], &names, &Columns::standard(Stream::CreditsProcess));
+        let made = lives(&[&life], &names, &Columns::standard(Stream::CreditsProcess));
         assert!(made.rows[0].values.iter().all(|value| *value != Value::Absent), "{:?}", made.rows[0].values);
     }
 }

@@ -268,6 +268,7 @@ impl PssSampler {
     /// Everyone is looked at: whatever went wrong with the sums until now is over. Answers with all pids.
     fn begin_anew(&mut self, world: &mut World) -> Vec<u32> {
         (self.totals, self.kernel) = Default::default();
+        self.due.forget_strangers(&world.table);
         for process in world.table.iter_mut_from(0) {
             if let Some(footprint) = &mut process.footprint {
                 footprint.part = Part::default();
