@@ -12,6 +12,7 @@ use crate::config::{self, Overrides, Sources};
 use crate::journal::lock;
 use crate::source::capability::Capability;
 use crate::source::connector::Connector;
+use crate::source::machine_cpu::{self, MachineCpu};
 use crate::source::namespace::Visit;
 use crate::source::procdir::Proc;
 use crate::source::sched::{self, Promptness};
@@ -119,6 +120,7 @@ fn kernel(proc: &Proc) -> Vec<Finding> {
         promptness(),
         diagnostics(),
         namespaces(proc),
+        machine_clock(proc),
         Finding {
             what: "births since boot",
             here: host::processes(&stat).is_some(),
@@ -237,6 +239,27 @@ fn namespaces(proc: &Proc) -> Finding {
 }
 
 /// How much of the others this user may read.
+/// What the sum of stream `credits` is held against.
+fn machine_clock(proc: &Proc) -> Finding {
+    let clocks = MachineCpu::find(proc).read(proc, rustix::param::clock_ticks_per_second());
+    let kind = machine_cpu::grown(&clocks, &clocks).map(|(kind, _)| kind);
+    Finding {
+        what: "CPU clock of the machine",
+        here: kind.is_some_and(|kind| kind != machine_cpu::Kind::Stat),
+        seen: match kind {
+            Some(machine_cpu::Kind::Cpuacct) => "cpuacct.usage of the root control group, nanoseconds".to_owned(),
+            Some(machine_cpu::Kind::Cgroup2) => {
+                "usage_usec of the control groups below the root, microseconds; what is in the root itself is held against nothing"
+                    .to_owned()
+            }
+            Some(machine_cpu::Kind::Stat) => "/proc/stat, which is sampled by ticks".to_owned(),
+            None => "none could be read".to_owned(),
+        },
+        lost: "an exact closure of stream credits: ticks are some per cent off",
+        mend: "mount cgroup2, or the cpuacct controller, where psmond sees it",
+    }
+}
+
 fn permissions(proc: &Proc) -> Vec<Finding> {
     let mut pids = Vec::new();
     let _ = proc.list(&mut pids);
