@@ -161,6 +161,8 @@ fn the_kernels_threads_are_one_program_of_the_root_group() {
     (root.cpu_ns, root.facts.cgroup) = (5, Reading::Known(b"/"[..].into()));
     credits.count(&mut root);
     assert_eq!((spent(&credits, &(Whose::Kernel, Some(0))), credits.root_ns()), (20, 25));
+    let kernel = credits.list().iter().find(|account| account.key.0 == Whose::Kernel).unwrap();
+    assert_eq!(kernel.totals.spent.split(), Some((0, 20)), "all of it in the kernel");
 }
 
 #[test]

@@ -20,11 +20,12 @@ impl Cpu {
     pub fn of(process: &Process, hz: u64) -> Self {
         let told = &process.life.account;
         let micros = |ticks: u64| ticks_to_ns(ticks, hz) / 1000;
-        Self {
-            ns: process.cpu_ns.max(told.cpu_ns()),
-            user_us: micros(process.stat.utime).max(told.user_us),
-            system_us: micros(process.stat.stime).max(told.system_us),
+        let ns = process.cpu_ns.max(told.cpu_ns());
+        if process.stat.is_kthread() {
+            // It is nowhere but in the kernel, and its ticks are not read.
+            return Self { ns, user_us: 0, system_us: ns.div_ceil(1000) };
         }
+        Self { ns, user_us: micros(process.stat.utime).max(told.user_us), system_us: micros(process.stat.stime).max(told.system_us) }
     }
 
     /// The larger of each.
