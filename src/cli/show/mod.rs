@@ -48,7 +48,7 @@ pub struct Arguments {
     pub columns: Vec<String>,
 
     /// Records of this process only. May be repeated.
-    #[arg(short, long, value_name = "PID")]
+    #[arg(short, long, value_name = "PID", value_delimiter = ',')]
     pub pid: Vec<u32>,
 
     /// Records of this program only, exactly. May be repeated.
@@ -196,7 +196,7 @@ impl Run<'_> {
     /// Reads the next segment; whether there was one.
     fn one(&mut self, take: &mut impl FnMut(Record) -> io::Result<()>) -> Result<bool, Failure> {
         let unlisted = |error| Failure::System(format!("the log directory {} could not be read: {error}.", self.dir.display()));
-        let Some(segment) = self.segments.next().map_err(unlisted)? else { return Ok(false) };
+        let Some(segment) = self.segments.advance().map_err(unlisted)? else { return Ok(false) };
         let live = segment.name.date.is_none();
         if let Err(error) = records::read(segment.input, live, self.plan, &mut self.left_out, take)? {
             self.segments.refuse(&segment.name, &error);

@@ -81,7 +81,7 @@ impl Segments {
     ///
     /// # Errors
     /// The directory could not be listed.
-    pub fn next(&mut self) -> io::Result<Option<Opened>> {
+    pub fn advance(&mut self) -> io::Result<Option<Opened>> {
         let mut attempts = 0;
         while attempts < ATTEMPTS {
             let Some((name, head)) = self.candidate()? else { return Ok(None) };
@@ -210,3 +210,7 @@ fn read_head(dir: &Path, name: &Name) -> io::Result<Option<Head>> {
     // What columns it has is of no use here, and stands in another line.
     Ok(reader.header().map(|header| Head { header: header.clone(), first_ns }))
 }
+
+#[cfg(test)]
+#[path = "segments_tests.rs"]
+mod tests;
