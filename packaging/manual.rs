@@ -23,6 +23,7 @@ const PSMON_PSS_1: &str = include_str!("man/psmon-pss.1.roff");
 const PSMON_USAGE_1: &str = include_str!("man/psmon-usage.1.roff");
 const PSMON_CREDITS_1: &str = include_str!("man/psmon-credits.1.roff");
 const PSMON_EXPLAIN_1: &str = include_str!("man/psmon-explain.1.roff");
+const PSMON_SHOW_1: &str = include_str!("man/psmon-show.1.roff");
 const PSMOND_TOML_5: &str = include_str!("man/psmond.toml.5.roff");
 const MANUAL: &str = "psmon manual";
 const SOURCE: &str = concat!("psmon ", env!("CARGO_PKG_VERSION"));
@@ -83,6 +84,7 @@ fn pages() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
             "usage" => PSMON_USAGE_1,
             "credits" => PSMON_CREDITS_1,
             "explain" => PSMON_EXPLAIN_1,
+            "show" => PSMON_SHOW_1,
             _ => "",
         };
         pages.push((format!("man/{name}.1"), page(command, "1", more, &[by_hand, see_also].concat())?));

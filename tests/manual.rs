@@ -57,7 +57,7 @@ fn every_page_is_there_and_groff_has_nothing_to_say() {
     let mut pages: Vec<String> =
         fs::read_dir(dir.path().join("man")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     pages.sort();
-    let commands = ["config", "credits", "doctor", "events", "exits", "explain", "ps", "pss", "usage", "verify"]
+    let commands = ["config", "credits", "doctor", "events", "exits", "explain", "ps", "pss", "show", "usage", "verify"]
         .map(|command| format!("psmon-{command}.1"));
     let expected: Vec<String> = commands.into_iter().chain(["psmon.1", "psmond.8", "psmond.toml.5"].map(str::to_owned)).collect();
     assert_eq!(pages, expected);

@@ -2,7 +2,7 @@
 //!
 //! * [`feed`], [`hear`]: where a view gets samples, and what happened; it cannot tell whether they are live or from the journal.
 //! * [`tree`], [`users`], [`said`]: what several views ask of processes in the same way.
-//! * [`ending`]: what ends a view that goes on.
+//! * [`ending`]: what ends a view that goes on; [`when`]: times as people say them.
 //! * [`table`], [`screen`]: how people see them.
 
 pub mod config;
@@ -18,11 +18,13 @@ pub mod ps;
 pub mod pss;
 pub mod said;
 pub mod screen;
+pub mod show;
 pub mod table;
 pub mod tree;
 pub mod usage;
 pub mod users;
 pub mod verify;
+pub mod when;
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -61,6 +63,8 @@ pub enum Command {
     Explain(explain::Arguments),
     /// Who spends the CPUs, in seconds and credits: now, by day, or what a command and all its descendants do.
     Credits(Box<credits::Arguments>),
+    /// What the journal holds of one stream: records as they stand there, as text, JSON or CSV.
+    Show(Box<show::Arguments>),
     /// Is the journal whole?
     Verify(verify::Arguments),
     /// The config: as it is in force here, as it is by default, or whether a file is right.
@@ -116,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Exits(arguments) => exits::run(&arguments, &mut out),
         Command::Explain(arguments) => explain::run(&arguments, &mut out),
         Command::Credits(arguments) => credits::run(&arguments, &mut out),
+        Command::Show(arguments) => show::run(&arguments, &mut out),
         Command::Verify(arguments) => verify::run(&arguments, &mut out),
         Command::Config(arguments) => config::run(&arguments, &mut out),
         Command::Doctor(arguments) => doctor::run(&arguments, &mut out),

@@ -162,18 +162,23 @@ pub fn print_csv(columns: &Columns, rows: &[Vec<Value>], time: Option<Moment>, h
             if at > 0 {
                 line.push(b',');
             }
-            value.clear();
-            match cell {
-                Value::Absent | Value::Refused => {}
-                Value::Word(word) => escape::write(word, Spaces::Keep, &mut value),
-                cell => text::write_value(column, cell, &mut value),
-            }
-            quote(&value, &mut line);
+            write_csv(column, cell, &mut value, &mut line);
         }
         line.extend_from_slice(b"\r\n");
         out.write_all(&line)?;
     }
     Ok(())
+}
+
+/// Appends a value as it stands in CSV, empty where there is none; `buffer` is for work.
+pub fn write_csv(column: &Column, cell: &Value, buffer: &mut Vec<u8>, line: &mut Vec<u8>) {
+    buffer.clear();
+    match cell {
+        Value::Absent | Value::Refused => {}
+        Value::Word(word) => escape::write(word, Spaces::Keep, buffer),
+        cell => text::write_value(column, cell, buffer),
+    }
+    quote(buffer, line);
 }
 
 /// RFC 4180: in quotes what would be taken for more than one value, and a quote twice.

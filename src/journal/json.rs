@@ -11,7 +11,7 @@ use crate::record::cmd::Cmd;
 use crate::record::escape::hex_digit;
 use crate::record::identity::word;
 use crate::record::moment::Moment;
-use crate::record::schema::{Column, Columns, Kind};
+use crate::record::schema::{Columns, Kind};
 use crate::record::value::Value;
 
 fn open(stream: &str, rec: &str, out: &mut Vec<u8>) {
@@ -114,16 +114,33 @@ pub fn write_row(stream: Option<&str>, columns: &Columns, time: Option<&[u8]>, v
     if let Some(time) = time {
         string("time", time, out);
     }
+    let cells = columns.iter().filter(|column| column.name != "time").zip(values).map(|(column, value)| (column.name, column.kind, value));
+    write_cells_of(cells, columns.position("comm").is_some(), out);
+    if stream.is_none() && out.get(from + 1) == Some(&b',') {
+        out.remove(from + 1);
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+/// Appends a row of any columns, those of a later version too: their names, kinds and values; the time is one of them.
+pub fn write_cells<'a>(stream: &str, cells: impl Iterator<Item = (&'a str, Kind, &'a Value)> + Clone, out: &mut Vec<u8>) {
+    open(stream, "row", out);
+    let has_comm = cells.clone().any(|(name, ..)| name == "comm");
+    write_cells_of(cells, has_comm, out);
+    out.extend_from_slice(b"}\n");
+}
+
+fn write_cells_of<'a>(cells: impl Iterator<Item = (&'a str, Kind, &'a Value)>, has_comm: bool, out: &mut Vec<u8>) {
     let mut refused = Vec::new();
-    for (column, value) in columns.iter().filter(|column| column.name != "time").zip(values) {
+    for (name, kind, value) in cells {
         if *value == Value::Refused {
-            refused.push(column.name);
+            refused.push(name);
         }
-        write_value(column, value, out);
+        write_value(name, kind, value, out);
         // The name that stands for a command line, unless it has a column of its own.
         if let Value::Cmd(cmd) = value
             && let Cmd::Comm(comm) = &**cmd
-            && columns.position("comm").is_none()
+            && !has_comm
         {
             string("comm", comm, out);
         }
@@ -139,20 +156,16 @@ pub fn write_row(stream: Option<&str>, columns: &Columns, time: Option<&[u8]>, v
         }
         out.push(b']');
     }
-    if stream.is_none() && out.get(from + 1) == Some(&b',') {
-        out.remove(from + 1);
-    }
-    out.extend_from_slice(b"}\n");
 }
 
-fn write_value(column: &Column, value: &Value, out: &mut Vec<u8>) {
+fn write_value(name: &str, kind: Kind, value: &Value, out: &mut Vec<u8>) {
     if let Value::Word(word) = value {
-        return string(column.name, word, out);
+        return string(name, word, out);
     }
-    key(column.name, out);
+    key(name, out);
     match value {
         Value::Int(number) => out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),
-        Value::Fixed(number) => write_fixed(*number, column.kind.digits().unwrap_or(0), out),
+        Value::Fixed(number) => write_fixed(*number, kind.digits().unwrap_or(0), out),
         Value::Cmd(cmd) => match &**cmd {
             Cmd::Comm(_) => out.extend_from_slice(b"null"),
             Cmd::Argv { left_out, .. } => {
