@@ -84,7 +84,8 @@ fn short_lives_are_counted_for_their_program_and_user() {
     let short = rows(&place, "spender-short", Some("root"));
     // Its own are the forks and the waiting.
     let own = told(&one.does("spent"));
-    assert_near("children and parent", cpu_us(&short), truth + own, truth / 40);
+    // What a task does after its record was made nobody is told but its parent: 50 to 100 us, and more on a busy machine.
+    assert_near("children and parent", cpu_us(&short), truth + own, 60 * 300);
     let (started, exited): (i64, i64) =
         short.iter().map(|row| (row.number("started"), row.number("exited"))).fold((0, 0), |sum, row| (sum.0 + row.0, sum.1 + row.1));
     // It came to this name by an execution, before or after it was first counted.

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Output, Stdio};
 
-use common::{NOBODY, Place, Target, Victim, err, has, is_root, out, psmon, skipped, status, until};
+use common::{NOBODY, Place, Target, Victim, err, has, is_root, out, psmon, skipped, status};
 use psmon::source::connector::Connector;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value as Json;
@@ -257,11 +257,9 @@ fn who_may_not_hear_is_told_what_is_missing() {
     let program = place.root.path().join("psmon");
     std::fs::copy(env!("CARGO_BIN_EXE_psmon"), &program).unwrap();
     // It burns all the while, so it is seen however rarely is looked.
-    let burners = burners(&place, "pcdeaf");
-    let burner = Victim::spawn(Command::new(&burners).args(["20000", "grand"]).stdout(Stdio::null()));
-    until("it burns", || {
-        std::fs::read_to_string(format!("/proc/{}/comm", burner.pid())).is_ok_and(|comm| comm == "pcdeaf\n")
-    });
+    let mut burner = Target::called(&place, "spender", "pcdeaf");
+    burner.does("spent");
+    burner.says("burn 20000");
     let mut command = Command::new("setpriv");
     command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]).arg(&program).current_dir("/");
     let output = command.args(["credits", "--json", "pcdeaf"]).stdin(Stdio::null()).output().unwrap();
