@@ -113,7 +113,7 @@ pub(super) fn argv(captured: Captured, world: &World) -> Option<Argv> {
         return None;
     }
     let (said, cmd, really) = match captured.cmd {
-        Ok(cmd) => super::world::recordable(cmd, &world.scrubber, world.programs.needs_cmd()),
+        Ok(cmd) => super::facts::recordable(cmd, &world.scrubber, world.programs.needs_cmd()),
         Err(ReadError::Vanished) => (0, Reading::Unread, None),
         Err(error) => (0, Reading::from_read(Err(error)), None),
     };

@@ -1,5 +1,6 @@
 //! What is known of a process besides its counters, and how it is asked for.
 
+use std::hash::{Hash as _, Hasher as _};
 use std::ops::{BitOr, BitOrAssign};
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use super::programs::family::Family;
 use super::programs::member::Claim;
 use super::sockets::Held;
 use crate::record::cmd::Cmd;
+use crate::record::scrub::Scrubber;
 use crate::source::ReadError;
 use crate::source::io::Io;
 use crate::source::limits::Soft;
@@ -306,6 +308,24 @@ impl Facts {
 pub fn program_of(exe: &[u8]) -> &[u8] {
     let path = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
     path.rsplit(|byte| *byte == b'/').next().filter(|name| !name.is_empty()).unwrap_or(path)
+}
+
+/// A hash of what a process said; 0 stands for nothing said yet.
+pub(super) fn said(cmd: &Cmd) -> u64 {
+    let mut hasher = rustc_hash::FxHasher::default();
+    cmd.args().for_each(|arg| arg.hash(&mut hasher));
+    hasher.finish() | 1
+}
+
+/// The hash of what was said, the command line as it may be recorded, and as it was said where that is to be kept.
+pub(super) fn recordable(cmd: Cmd, scrubber: &Scrubber, keep: bool) -> (u64, Reading<Arc<Cmd>>, Option<Arc<Cmd>>) {
+    let said = said(&cmd);
+    let of = |cmd: Option<Arc<Cmd>>| cmd.map_or(Reading::Absent, Reading::Known);
+    if keep {
+        let really = Arc::new(cmd);
+        return (said, of(scrubber.apply_shared(&really)), Some(really));
+    }
+    (said, of(scrubber.apply(cmd).map(Arc::new)), None)
 }
 
 #[cfg(test)]

@@ -423,7 +423,7 @@ impl Lifecycle {
     /// The obituary of a process whose end nobody told.
     pub fn unseen(&mut self, world: &mut World, process: &Process, telling: &mut Telling<'_>) {
         let offsets = Offsets::now();
-        let now_ns = crate::source::clock::monotonic_ns();
+        let now_ns = clock::monotonic_ns();
         self.buried.insert(process.id.pid, now_ns);
         let end = End {
             unix_ns: offsets.wall.saturating_add_unsigned(now_ns),
@@ -481,9 +481,7 @@ impl Lifecycle {
         let parent = process.and_then(|process| world.table.get(process.stat.ppid));
         let mut happening = Happening::new(kind, task, info, process, parent);
         happening.unix_ns = self.unix_ns(event);
-        let born = process.map(|process| {
-            process.life.born_ns.unwrap_or_else(|| process.id.start.saturating_mul(1_000_000_000 / world.machine.hz.max(1)))
-        });
+        let born = process.map(|process| process.born_ns(world.machine.hz));
         happening.duration_ns = born.map(|born| self.boot_ns(event).saturating_sub(born));
         telling.events.add(happening);
     }

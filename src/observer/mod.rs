@@ -2,7 +2,7 @@
 //! second cache of processes anywhere.
 //!
 //! * [`table`]: the processes, each with its identity, facts and last counters.
-//! * [`world`]: the table and all it takes to fill it; taking in what was read.
+//! * [`world`]: the table and all it takes to fill it; `answers`: taking in what the readers brought.
 //! * [`round`]: one tick's work on the table: who was born, who ended, who ran, what must be read again.
 //! * [`facts`]: what is known of a process besides its counters, and how it is asked for.
 //! * [`readers`]: the threads that do the reads which may wait for a target, each with a deadline.
@@ -31,6 +31,7 @@
 //! lines, executables, control groups and whatever else may wait are the readers'.
 
 pub mod accounts;
+mod answers;
 pub mod argvs;
 pub mod beat;
 pub mod capture;

@@ -8,8 +8,8 @@ use super::life::{Exec, Sources};
 use super::programs::family::Family;
 use super::programs::member::executable;
 use super::table::Process;
-use super::world::ticks_to_ns;
 use crate::record::cmd::Cmd;
+use crate::source::clock::ticks_to_ns;
 use crate::source::taskstats::Record;
 
 /// How a process ended, from its wait status (`wait(2)`).
@@ -164,7 +164,7 @@ impl Obituary {
     #[must_use]
     pub fn of(process: &Process, end: End, hz: u64) -> Self {
         let life = &process.life;
-        let born_ns = life.born_ns.unwrap_or_else(|| process.id.start.saturating_mul(1_000_000_000 / hz.max(1)));
+        let born_ns = process.born_ns(hz);
         let recorded = life.account.records > 0;
         let mut sources = life.sources;
         if recorded {

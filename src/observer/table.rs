@@ -17,6 +17,7 @@ use super::sockets::Held;
 use super::usage::Usage;
 use crate::record::identity::Identity;
 use crate::source::ReadError;
+use crate::source::clock::ticks_to_ns;
 use crate::source::procdir::{Proc, read_at_start};
 use crate::source::stat::{self, STAT_BYTES, Stat};
 
@@ -144,6 +145,12 @@ impl Process {
         let mut process = Self::new(Stat { pid, ..Stat::default() }, b"", None);
         process.late = Wants::STAT;
         process
+    }
+
+    /// When it was born, CLOCK_BOOTTIME nanoseconds: as its birth was told, else by its start ticks.
+    #[must_use]
+    pub fn born_ns(&self, hz: u64) -> u64 {
+        self.life.born_ns.unwrap_or_else(|| ticks_to_ns(self.id.start, hz))
     }
 
     /// Takes a look at its CPU clock.

@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::cgroup_mounts;
+use super::clock::ticks_to_ns;
 use super::procdir::Proc;
 use super::{ReadError, number};
 use crate::record::carried::{Busy, MachineClocks};
@@ -45,7 +46,7 @@ impl Kind {
 pub fn parse_stat(stat: &[u8], hz: u64) -> Option<Busy> {
     let line = stat.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"cpu "))?;
     let mut fields = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).map(number);
-    let mut next = || fields.next().map_or(Some(0), |field| field.map(|ticks| ticks.saturating_mul(1_000_000_000 / hz.max(1))));
+    let mut next = || fields.next().map_or(Some(0), |field| field.map(|ticks| ticks_to_ns(ticks, hz)));
     let (user, nice, system, _idle, _iowait) = (next()?, next()?, next()?, next()?, next()?);
     Some(Busy { work_ns: user.saturating_add(nice).saturating_add(system), irq_ns: next()?, softirq_ns: next()?, steal_ns: next()? })
 }

@@ -6,9 +6,6 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::super::facts::Reading;
-use super::super::names::Names;
-use super::super::table::Process;
 use super::account::{Account, Key, Place, Whose};
 use super::budgets::Budgets;
 use super::cpu::Cpu;
@@ -17,6 +14,9 @@ use super::day::Days;
 use super::groups::Groups;
 use super::lives::Lives;
 use crate::observer::accounts::OTHER;
+use crate::observer::facts::Reading;
+use crate::observer::names::Names;
+use crate::observer::table::Process;
 use crate::record::carried::Counted;
 use crate::source::clock;
 
@@ -83,7 +83,7 @@ impl Credits {
                     told: Told { cpu_ns: counted.told_cpu_ns, boot_ns: counted.told_boot_ns, parts: counted.parts },
                     ..Credit::default()
                 },
-                None if said_ns.is_some_and(|said_ns| born_ns(process, hz) >= said_ns) => Credit::default(),
+                None if said_ns.is_some_and(|said_ns| process.born_ns(hz) >= said_ns) => Credit::default(),
                 None => {
                     let counted = Cpu::of(process, hz);
                     Credit { counted, told: Told { cpu_ns: counted.ns, boot_ns: now_ns, parts: 0 }, ..Credit::default() }
@@ -135,12 +135,10 @@ impl Credits {
     /// A process executed, or changed its effective user, so many nanoseconds ago: what it used before was used by what it was. Its
     /// clock is read, where the news is so young that its pid can be nobody else's; what it may have used since is not taken for it.
     pub fn moves(&mut self, process: &mut Process, ago_ns: u64) {
-        /// A pid does not come round again in that time.
-        const YOUNG_NS: u64 = 100_000_000;
         if !self.is_on || !counts(process) {
             return;
         }
-        let clock_ns = (ago_ns < YOUNG_NS).then(|| clock::process_cpu_ns(process.id.pid)).flatten();
+        let clock_ns = (ago_ns < clock::PIDS_LAST_NS).then(|| clock::process_cpu_ns(process.id.pid)).flatten();
         // Where it is gone by now, and was never counted, all of it is of what it became: that is what its obituary says too.
         let Some(ns) = clock_ns else { return };
         if process.credit.moved || process.credit.place.is_none() {
@@ -374,11 +372,6 @@ pub(super) fn key_of(process: &Process, is_known: bool) -> Option<Key> {
 /// Whether it is in no control group but the root, which keeps no account of its own (`cgroups(7)`).
 fn is_in_root(process: &Process) -> bool {
     process.stat.is_kthread() || process.facts.cgroup.known().is_some_and(|path| **path == *b"/")
-}
-
-/// When it was born, CLOCK_BOOTTIME nanoseconds.
-pub(super) fn born_ns(process: &Process, hz: u64) -> u64 {
-    process.life.born_ns.unwrap_or_else(|| process.id.start.saturating_mul(1_000_000_000 / hz.max(1)))
 }
 
 #[cfg(test)]

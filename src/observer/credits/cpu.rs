@@ -1,7 +1,7 @@
 //! CPU time, exact, and how the sampled ticks split it.
 
-use super::super::table::Process;
-use super::super::world::ticks_to_ns;
+use crate::observer::table::Process;
+use crate::source::clock::ticks_to_ns;
 
 /// CPU time: the scheduler's nanoseconds, and the sampled parts that say how they split into user and system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

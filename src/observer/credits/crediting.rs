@@ -6,19 +6,19 @@ use std::time::Duration;
 use jiff::civil::Date;
 use rustc_hash::FxHashMap;
 
-use super::super::beat::{Beat, Cadence};
-use super::super::names::Names;
-use super::super::samplers::credits::{self as sampler, Span};
-use super::super::samplers::ps::Rows;
-use super::super::schedule::Tick;
-use super::super::table::Process;
-use super::super::touched::Touched;
-use super::super::world::World;
 use super::account::{Key, Whose};
 use super::accounts::key_of;
 use super::closure::{self, Closure};
 use super::groups::Groups;
 use crate::config::Budget;
+use crate::observer::beat::{Beat, Cadence};
+use crate::observer::names::Names;
+use crate::observer::samplers::credits::{self as sampler, Span};
+use crate::observer::samplers::ps::Rows;
+use crate::observer::schedule::Tick;
+use crate::observer::table::Process;
+use crate::observer::touched::Touched;
+use crate::observer::world::World;
 use crate::record::alive::Alive;
 use crate::record::carried::{Carried, Counted, OfBoot, Spent};
 use crate::record::moment::Moment;
@@ -30,6 +30,11 @@ use crate::source::clock;
 
 /// The streams, in the order in which their samples are handed on.
 pub const STREAMS: [Stream; 3] = [Stream::Credits, Stream::CreditsProcess, Stream::Budgets];
+
+/// The place of one of them.
+fn place(stream: Stream) -> Option<usize> {
+    STREAMS.iter().position(|known| *known == stream)
+}
 
 /// What the streams are to do.
 #[derive(Clone, Debug)]
@@ -124,7 +129,7 @@ impl Crediting {
             world.credits.groups = orders.groups.then(Groups::default);
         }
         world.credits.budgets.select(&orders.budgets, &mut world.alerts);
-        world.credits.lives.set(self.columns[1].as_ref().map(|_| orders.partial_every), orders.cadence.interval);
+        world.credits.lives.set(self.columns(Stream::CreditsProcess).map(|_| orders.partial_every), orders.cadence.interval);
         if !std::mem::replace(&mut self.is_on, true) {
             self.closure.find(&world.proc);
             if !world.table.is_empty() {
@@ -192,7 +197,12 @@ impl Crediting {
 
     /// The ticks of one of the streams.
     pub fn beat(&mut self, stream: Stream) -> Option<&mut Beat> {
-        STREAMS.iter().position(|known| *known == stream).and_then(|at| self.beats.get_mut(at))
+        self.beats.get_mut(place(stream)?)
+    }
+
+    /// The columns of one of the streams; `None` where it is not recorded.
+    fn columns(&self, stream: Stream) -> Option<&Columns> {
+        self.columns.get(place(stream)?)?.as_ref()
     }
 
     /// How often they tick.
@@ -261,7 +271,7 @@ impl Crediting {
         credits.lives.parts(living, machine.hz, clock::boottime_ns(), when == When::Stop, |process| key_of(process, true));
         let interval_ns = this_round_ns.saturating_sub(self.ticked_ns);
         self.ticked_ns = *this_round_ns;
-        let columns = self.columns[2].clone().unwrap_or_else(|| Columns::standard(Stream::Budgets));
+        let columns = self.columns(Stream::Budgets).cloned().unwrap_or_else(|| Columns::standard(Stream::Budgets));
         if when == When::Begin {
             // While nobody records nothing is earned, and nothing is spent.
             credits.budgets.forget_interval();
@@ -282,8 +292,7 @@ impl Crediting {
 
     /// What one of the streams has to say; `None` where it is not recorded.
     pub fn ready(&mut self, world: &mut World, stream: Stream, cpus: u64, day_minutes: u64) -> Option<Ready> {
-        let at = STREAMS.iter().position(|known| *known == stream)?;
-        let columns = self.columns[at].clone()?;
+        let columns = self.columns(stream)?.clone();
         let World { credits, names, .. } = world;
         let names: &Names = names;
         Some(match stream {

@@ -64,8 +64,8 @@ impl Days {
 
 #[cfg(test)]
 mod tests {
-    use super::super::account::Whose;
     use super::*;
+    use crate::observer::credits::account::Whose;
     use jiff::civil::date;
 
     #[test]

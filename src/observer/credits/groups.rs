@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::super::facts::Reading;
-use super::super::table::Process;
 use super::account::Totals;
 use super::cpu::Cpu;
+use crate::observer::facts::Reading;
+use crate::observer::table::Process;
 
 /// A path as `/proc/PID/cgroup` says it (cgroups(7)); `None` of those whose group could not be read.
 pub type Path = Option<Arc<[u8]>>;

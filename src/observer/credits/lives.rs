@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::super::facts::Reading;
-use super::super::obituary::Obituary;
-use super::super::table::Process;
 use super::account::{Key, Whose};
-use super::accounts::born_ns;
 use super::credit::Told;
 use crate::observer::accounts::OTHER;
+use crate::observer::facts::Reading;
+use crate::observer::obituary::Obituary;
+use crate::observer::table::Process;
 use crate::record::cmd::Cmd;
 
 /// Rows for each second between two ticks, as many as stream `exits` has by default; beyond them those of a program and user stand in
@@ -77,7 +76,7 @@ impl Lives {
         let (used_ns, Told { cpu_ns, boot_ns, .. }) = (process.credit.counted.ns, process.credit.told);
         let is_known = obituary.used.cpu_ns.is_some() || used_ns > 0;
         // What of its life was told, or came before recording.
-        let before_ns = boot_ns.saturating_sub(born_ns(process, hz));
+        let before_ns = boot_ns.saturating_sub(process.born_ns(hz));
         self.add(
             obituary,
             obituary.lifetime_ns.map(|life_ns| life_ns.saturating_sub(before_ns)),
@@ -140,7 +139,7 @@ impl Lives {
         for process in processes {
             let credit = &process.credit;
             let used_ns = credit.counted.ns;
-            let born_ns = born_ns(process, hz);
+            let born_ns = process.born_ns(hz);
             let since_ns = credit.told.boot_ns.max(born_ns);
             let cpu_ns = used_ns.saturating_sub(credit.told.cpu_ns);
             let is_due = at_stop || boot_ns.saturating_sub(since_ns) >= every_ns;

@@ -72,6 +72,8 @@ impl Loop {
         let minutes = self.wall.minutes_of(date);
         for stream in STREAMS {
             let Some(Ready { mut rows, columns, totals }) = self.crediting.ready(&mut self.world, stream, self.facts.cpus, minutes) else {
+                // Nobody waits for what it would say.
+                self.crediting.taken(&mut self.world, stream);
                 continue;
             };
             rows.counts.read_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -7,10 +7,11 @@ use rustc_hash::FxHashSet;
 
 use super::family::Families;
 use super::{Programs, family, member};
+use crate::observer::facts::said;
 use crate::observer::facts::{Reading, Wants};
 use crate::observer::life::Renamed;
 use crate::observer::readers::Request;
-use crate::observer::world::{World, said};
+use crate::observer::world::World;
 use crate::record::identity::Identity;
 
 impl World {

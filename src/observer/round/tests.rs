@@ -3,9 +3,9 @@
 use super::*;
 use crate::observer::facts::{Got, Reading};
 use crate::observer::readers::Readers;
-use crate::observer::world::ticks_to_ns;
 use crate::record::cmd::Cmd;
 use crate::record::scrub::{Args, Scrubber};
+use crate::source::clock::ticks_to_ns;
 use crate::source::procdir::Proc;
 use crate::source::{ReadError, stat};
 use std::path::Path;
