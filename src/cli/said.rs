@@ -1,6 +1,7 @@
-//! What the config of this machine says to every view: what of command lines may be shown, and which program a process counts for.
+//! What the config of this machine says to every view: what of command lines may be shown, which program a process counts for, and
+//! where the journal is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Failure;
@@ -55,6 +56,18 @@ pub fn load(config: Option<&Path>) -> Result<Option<Loaded>, Failure> {
         Err(error) if config.is_some() => Err(Failure::Config(error.to_string())),
         Err(_) => Ok(None),
     }
+}
+
+/// The journal's directory: the one that was named, else that of the config.
+///
+/// # Errors
+/// The config is wrong.
+pub fn log_dir(named: Option<&Path>, config: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(dir) = named {
+        return Ok(dir.to_owned());
+    }
+    let loaded = config::load(&Sources::new(config.map(Path::to_owned), Overrides::default()));
+    Ok(loaded.map_err(|error| Failure::Config(error.to_string()))?.settings.log_dir)
 }
 
 fn scrubber_of(settings: &Settings) -> Result<Scrubber, Failure> {

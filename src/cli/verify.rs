@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::civil::Date;
 
-use super::{Answer, Failure, table};
-use crate::config::{self, Overrides, Sources};
+use super::{Answer, Failure, said, table};
 use crate::journal::verify::{Finding, Report, verify};
 
 /// Checks headers, order, numbers and CRCs of every segment.
@@ -37,13 +36,7 @@ pub struct Arguments {
 /// # Errors
 /// As [`Failure`] says.
 pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failure> {
-    let dir = match &arguments.dir {
-        Some(dir) => dir.clone(),
-        None => {
-            let loaded = config::load(&Sources::new(arguments.config.clone(), Overrides::default()));
-            loaded.map_err(|error| Failure::Config(error.to_string()))?.settings.log_dir
-        }
-    };
+    let dir = said::log_dir(arguments.dir.as_deref(), arguments.config.as_deref())?;
     let report =
         verify(&dir, arguments.since).map_err(|error| Failure::System(format!("{} could not be read: {error}.", dir.display())))?;
     if arguments.json {

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use jiff::civil::{Date, DateTime, Time};
+use jiff::fmt::temporal::Pieces;
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
@@ -121,62 +122,29 @@ fn before(ago: &str, now: Timestamp) -> Option<Option<Timestamp>> {
 
 /// `YYYY-MM-DD`.
 fn day(text: &str) -> Option<Date> {
-    let [year, month, day] = parts::<3>(text, '-')?;
-    if text.len() != 10 {
-        return None;
-    }
-    Date::new(year.try_into().ok()?, month.try_into().ok()?, day.try_into().ok()?).ok()
+    Date::strptime("%Y-%m-%d", text).ok().filter(|_| text.len() == 10)
 }
 
 /// `HH:MM`, `HH:MM:SS`, and digits after its point.
 fn time(text: &str) -> Option<Time> {
-    let (clock, ns) = match text.split_once('.') {
-        // Only seconds have a fraction.
-        Some((clock, digits)) if clock.len() == 8 => (clock, fraction(digits)?),
-        Some(_) => return None,
-        None => (text, 0),
-    };
-    let [hour, minute, second] = match clock.len() {
-        5 => parts::<2>(clock, ':').map(|[hour, minute]| [hour, minute, 0])?,
-        8 => parts::<3>(clock, ':')?,
+    let format = match text.len() {
+        5 => "%H:%M",
+        8.. => "%H:%M:%S%.f",
         _ => return None,
     };
-    Time::new(hour.try_into().ok()?, minute.try_into().ok()?, second.try_into().ok()?, ns).ok()
+    Time::strptime(format, text).ok()
 }
 
 /// A time with `Z`, `+01:00`, `+0100` or `+01` behind it.
 fn with_offset(text: &str) -> Option<(Time, Offset)> {
-    if let Some(clock) = text.strip_suffix(['Z', 'z']) {
-        return Some((time(clock)?, Offset::UTC));
-    }
-    let at = text.rfind(['+', '-'])?;
-    let (clock, offset) = text.split_at_checked(at)?;
-    let (sign, digits) = offset.split_at_checked(1)?;
-    let [hours, minutes] = match digits.len() {
-        2 => [parts::<1>(digits, ':')?[0], 0],
-        4 if digits.is_ascii() => parts::<2>(&[&digits[..2], ":", &digits[2..]].concat(), ':')?,
-        5 => parts::<2>(digits, ':')?,
-        _ => return None,
-    };
-    if hours > 23 || minutes > 59 {
+    // Zones have names in brackets: of these there is one already.
+    if text.contains('[') {
         return None;
     }
-    let seconds = i32::from(hours) * 3600 + i32::from(minutes) * 60;
-    Some((time(clock)?, Offset::from_seconds(if sign == "-" { -seconds } else { seconds }).ok()?))
-}
-
-/// So many numbers, all of two digits but for a year of four.
-fn parts<const N: usize>(text: &str, between: char) -> Option<[u16; N]> {
-    let mut numbers = [0; N];
-    let mut words = text.split(between);
-    for number in &mut numbers {
-        let word = words.next()?;
-        if !matches!(word.len(), 2 | 4) || !word.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        *number = word.parse().ok()?;
-    }
-    words.next().is_none().then_some(numbers)
+    let of_some_day = format!("1970-01-01T{text}");
+    let pieces = Pieces::parse(&of_some_day).ok()?;
+    let offset = pieces.to_numeric_offset().filter(|offset| offset.seconds().abs() < 86_400)?;
+    Some((pieces.time()?, offset))
 }
 
 /// One to nine digits after the point, as nanoseconds.

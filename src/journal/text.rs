@@ -27,20 +27,30 @@ pub fn write_header(header: &Header, out: &mut Vec<u8>) {
 /// Appends one row. `time` is the text of the first column.
 pub fn write_row(columns: &Columns, time: &[u8], values: &[Value], out: &mut Vec<u8>) {
     out.extend_from_slice(time);
-    for (at, (column, value)) in columns.iter().skip(1).zip(values).enumerate() {
-        out.push(b' ');
+    out.push(b' ');
+    write_cells(columns.iter().skip(1).zip(values), out);
+}
+
+/// Appends the cells of a row, or of the rest of one, and ends the line.
+pub fn write_cells<'a>(cells: impl Iterator<Item = (&'static Column, &'a Value)>, out: &mut Vec<u8>) {
+    let mut cells = cells.peekable();
+    let mut ends_free = false;
+    while let Some((column, value)) = cells.next() {
+        let next = cells.peek().map(|(next, _)| next.kind);
         // Exactly one space stands before free text, so the word before it is not padded.
-        if !column.kind.is_number() && columns.get(at + 2).is_some_and(|next| next.kind.is_free()) {
+        if !column.kind.is_number() && next.is_some_and(Kind::is_free) {
             write_value(column, value, out);
         } else {
             write_padded(column, value, out);
         }
+        if next.is_some() {
+            out.push(b' ');
+        }
+        ends_free = column.kind.is_free();
     }
     // Padding is for what follows; at the end of a line it is nothing but bytes.
-    if columns.iter().last().is_some_and(|column| !column.kind.is_free()) {
-        while out.last() == Some(&b' ') {
-            out.pop();
-        }
+    while !ends_free && out.last() == Some(&b' ') {
+        out.pop();
     }
     out.push(b'\n');
 }

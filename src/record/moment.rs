@@ -5,7 +5,9 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
 /// Nanoseconds since 1970 (UTC) and the local offset in seconds east of UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,6 +119,14 @@ impl fmt::Display for Moment {
         self.write(3, &mut text);
         f.write_str(&String::from_utf8_lossy(&text))
     }
+}
+
+/// From the first moment of a local day to that of the next; `None` at the ends of the calendar. It is 24 hours long, but where clocks
+/// are set.
+#[must_use]
+pub fn day(date: Date, zone: &TimeZone) -> Option<(Timestamp, Timestamp)> {
+    let begin = |date: Date| date.to_zoned(zone.clone()).ok().map(|zoned| zoned.timestamp());
+    begin(date).zip(date.tomorrow().ok().and_then(begin))
 }
 
 fn number(value: i64, width: usize, out: &mut Vec<u8>) {

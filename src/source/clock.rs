@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustix::time::ClockId;
 
-use crate::record::moment::Moment;
+use crate::record::moment::{self, Moment};
 
 /// CPU time of a whole process in nanoseconds, all threads, the ended ones too; `None` once it was reaped.
 ///
@@ -89,10 +89,8 @@ impl Wall {
 
     /// Minutes of a local day: 1440, but where its clocks are set.
     pub fn minutes_of(&mut self, date: jiff::civil::Date) -> u64 {
-        let zone = self.zone();
-        let begin = |date: jiff::civil::Date| date.to_zoned(zone.clone()).ok().map(|zoned| zoned.timestamp().as_second());
-        let ends = date.tomorrow().ok().and_then(begin);
-        begin(date).zip(ends).and_then(|(from, to)| u64::try_from((to - from) / 60).ok()).unwrap_or(1440)
+        let span = moment::day(date, self.zone()).map(|(from, to)| (to.as_second() - from.as_second()) / 60);
+        span.and_then(|minutes| u64::try_from(minutes).ok()).unwrap_or(1440)
     }
 
     /// Name of the zone; its offset now where it has none.

@@ -1,7 +1,6 @@
 //! `psmon credits --by day`: the sums of the journal, and what is missing in them.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -12,8 +11,7 @@ use super::select::{Row, Selection};
 use super::spent::Span;
 use super::view::print;
 use crate::cli::table::{Form, count};
-use crate::cli::{Answer, Failure, complain};
-use crate::config::{self, Overrides, Sources};
+use crate::cli::{Answer, Failure, complain, said};
 
 /// Shows the days.
 ///
@@ -25,7 +23,7 @@ pub fn run(arguments: &Arguments, form: Form, out: &mut impl Write) -> Result<An
     if from > to {
         return Err(Failure::Config(format!("--since {from} is after --until {to}: no day lies between them")));
     }
-    let dir = log_dir(arguments)?;
+    let dir = said::log_dir(arguments.log_dir.as_deref(), arguments.config.as_deref())?;
     let days = days::read(&dir, &(from..=to), Timestamp::now(), |who| selection.takes(who))
         .map_err(|error| Failure::System(format!("{} could not be read: {error}. Name the journal with --log-dir.", dir.display())))?;
     for unread in &days.unread {
@@ -52,14 +50,6 @@ pub fn run(arguments: &Arguments, form: Form, out: &mut impl Write) -> Result<An
         }
     }
     Ok(Answer::Yes)
-}
-
-fn log_dir(arguments: &Arguments) -> Result<PathBuf, Failure> {
-    if let Some(dir) = &arguments.log_dir {
-        return Ok(dir.clone());
-    }
-    let loaded = config::load(&Sources::new(arguments.config.clone(), Overrides::default()));
-    Ok(loaded.map_err(|error| Failure::Config(error.to_string()))?.settings.log_dir)
 }
 
 /// Of a day's shares the whole is what all CPUs could do from midnight to midnight.

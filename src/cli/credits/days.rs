@@ -16,7 +16,7 @@ use crate::journal::directory;
 use crate::journal::line::{Header, Line, Tick};
 use crate::journal::reader::{self, Mark, RawLines, Reader};
 use crate::journal::segment::Name;
-use crate::record::moment::Moment;
+use crate::record::moment::{self, Moment};
 use crate::record::stream::Stream;
 
 /// How often the directory is listed: what was closed or compressed while it was read is found under its new name.
@@ -207,8 +207,8 @@ fn length(date: Date, zone: Option<&TimeZone>, time: Moment, now: Timestamp) -> 
         Some(zone) => zone.clone(),
         None => TimeZone::fixed(jiff::tz::Offset::from_seconds(time.offset_s).unwrap_or(jiff::tz::Offset::UTC)),
     };
-    let begin = |date: Date| date.to_zoned(zone.clone()).ok().map(|zoned| zoned.timestamp().as_nanosecond());
-    let Some((from, to)) = begin(date).zip(date.tomorrow().ok().and_then(begin)) else { return (DAY_NS, DAY_NS) };
+    let Some((from, to)) = moment::day(date, &zone) else { return (DAY_NS, DAY_NS) };
+    let (from, to) = (from.as_nanosecond(), to.as_nanosecond());
     let over = now.as_nanosecond().clamp(from, to) - from;
     (u64::try_from(to - from).unwrap_or(DAY_NS), u64::try_from(over).unwrap_or(DAY_NS))
 }

@@ -103,7 +103,7 @@ impl Layout {
         });
         match self.form {
             Form::Json => json::write_cells(self.stream.name(), cells.map(|(name, column, value)| (name, column.kind, value)), out),
-            Form::Text => self.text(cells.map(|(_, column, value)| (column, value)), out),
+            Form::Text => text::write_cells(cells.map(|(_, column, value)| (column, value)), out),
             Form::Csv => {
                 let mut buffer = Vec::new();
                 for (at, (_, column, value)) in cells.enumerate() {
@@ -115,26 +115,6 @@ impl Layout {
                 out.extend_from_slice(b"\r\n");
             }
         }
-    }
-
-    fn text<'a>(&self, cells: impl Iterator<Item = (&'static Column, &'a Value)>, out: &mut Vec<u8>) {
-        for (at, (column, value)) in cells.enumerate() {
-            if at > 0 {
-                out.push(b' ');
-            }
-            let free_follows = self.cells.get(at + 1).is_some_and(|next| next.column.kind.is_free());
-            if !column.kind.is_number() && free_follows {
-                text::write_value(column, value, out);
-            } else {
-                text::write_padded(column, value, out);
-            }
-        }
-        if self.cells.last().is_some_and(|last| !last.column.kind.is_free()) {
-            while out.last() == Some(&b' ') {
-                out.pop();
-            }
-        }
-        out.push(b'\n');
     }
 
     /// Appends what is no row and no header; in CSV there is nothing else.

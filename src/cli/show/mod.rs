@@ -21,8 +21,7 @@ use self::filter::Filter;
 use self::lines::Form;
 use self::records::{LeftOut, Plan, Record};
 use self::segments::{Segments, Way};
-use super::{Answer, Failure, complain, when};
-use crate::config::{self, Overrides, Sources};
+use super::{Answer, Failure, complain, said, when};
 use crate::record::schema::{self, Column, Columns};
 use crate::record::stream::Stream;
 
@@ -90,13 +89,7 @@ pub struct Arguments {
 /// As [`Failure`] says.
 pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Answer, Failure> {
     let plan = plan(arguments)?;
-    let dir = match &arguments.log_dir {
-        Some(dir) => dir.clone(),
-        None => {
-            let loaded = config::load(&Sources::new(arguments.config.clone(), Overrides::default()));
-            loaded.map_err(|error| Failure::Config(error.to_string()))?.settings.log_dir
-        }
-    };
+    let dir = said::log_dir(arguments.log_dir.as_deref(), arguments.config.as_deref())?;
     let way = if arguments.count.is_some() { Way::Back } else { Way::Forward };
     let segments = Segments::new(&dir, plan.stream.name(), way, plan.filter.since_ns, plan.filter.until_ns);
     let mut run = Run { plan: &plan, segments, left_out: LeftOut::default(), dir: &dir };
