@@ -10,6 +10,8 @@ mod accounts;
 mod burners;
 mod clock;
 mod cost;
+#[path = "../shared/ending.rs"]
+mod ending;
 mod family;
 #[path = "../recorder/herd.rs"]
 #[expect(dead_code, reason = "shared with recorder, which uses all of it")]
@@ -21,6 +23,8 @@ mod lives;
 #[path = "../recorder/meter.rs"]
 #[expect(dead_code, reason = "shared with recorder, which uses all of it")]
 mod meter;
+#[path = "../shared/parts.rs"]
+mod parts;
 mod polls;
 #[path = "../storm/psmond.rs"]
 #[expect(dead_code, reason = "shared with storm, which uses all of it")]
@@ -39,17 +43,16 @@ mod worker;
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use tempfile::TempDir;
 
+use crate::ending::{pause, say, stopped};
 use crate::meter::Meter;
 use crate::psmond::{Psmond, Setup, Way};
-use crate::table::{NONE, Table, Target};
+use crate::table::{Table, Target};
 
 /// The CPU of programs and users, held against what they know they used.
 #[derive(Debug, Parser)]
@@ -113,8 +116,6 @@ struct Bench {
     closure: Cell<Option<f64>>,
 }
 
-static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
-
 fn main() -> ExitCode {
     // Never as `main() -> Result`: that prints the backtrace of the error, and this program runs as a life too.
     run().unwrap_or_else(|error| {
@@ -144,10 +145,7 @@ fn run() -> Result<ExitCode> {
         println!("credits measures only when run by `cargo bench --bench credits`, or with --bench");
         return Ok(ExitCode::SUCCESS);
     }
-    // Ended by a signal it would leave its control groups and files behind.
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&STOP))?;
-    }
+    ending::hear_signals()?;
     let (table, whole) = measure(&options)?;
     print!("{}", table.render());
     Ok(if !whole || options.assert && table.missed() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -169,26 +167,14 @@ fn measure(options: &Options) -> Result<(Table, bool)> {
     let cpus = std::thread::available_parallelism()?;
     println!("Linux {}, {cpus} CPUs, {} burners", release.trim(), bench.burners());
     println!("CPU: {}; load before: {}", bench.meter.name(), std::fs::read_to_string("/proc/loadavg")?.trim());
-    let (mut table, mut whole) = (Table::default(), true);
-    for &part in Part::value_variants() {
-        if !options.parts.is_empty() && !options.parts.contains(&part) {
-            continue;
-        }
-        let measured = match part {
-            Part::Burners => bench.short_lives(&mut table),
-            Part::Tree => bench.tree(&mut table),
-            Part::Restart => bench.restart(&mut table),
-            Part::Blind => bench.blind(&mut table),
-            Part::Cost => bench.cost(&mut table),
-        };
-        stopped()?;
-        // The other parts are worth having all the same.
-        if let Err(error) = measured {
-            eprintln!("credits: part {part:?}: {error:#}");
-            table.add(format!("{part:?}: not measured").to_lowercase(), None).target(NONE).note("see above");
-            whole = false;
-        }
-    }
+    let mut table = Table::default();
+    let whole = parts::each("credits", &options.parts, &mut table, |part, table| match part {
+        Part::Burners => bench.short_lives(table),
+        Part::Tree => bench.tree(table),
+        Part::Restart => bench.restart(table),
+        Part::Blind => bench.blind(table),
+        Part::Cost => bench.cost(table),
+    })?;
     Ok((table, whole))
 }
 
@@ -208,30 +194,4 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     let half = values.len() / 2;
     let upper = *values.get(half)?;
     Some(if values.len().is_multiple_of(2) { f64::midpoint(values[half - 1], upper) } else { upper })
-}
-
-/// What is going on, for whoever waits.
-fn say(text: &str) {
-    eprintln!("... {text}");
-}
-
-/// An error once the benchmark was told to end: everything it started ends on the way out.
-fn stopped() -> Result<()> {
-    if STOP.load(Ordering::Relaxed) {
-        bail!("interrupted");
-    }
-    Ok(())
-}
-
-/// Sleeps, but not through an interruption.
-fn pause(length: Duration) -> Result<()> {
-    let end = Instant::now() + length;
-    loop {
-        stopped()?;
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        std::thread::sleep(left.min(Duration::from_millis(200)));
-    }
 }

@@ -5,6 +5,8 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 #![expect(clippy::print_stderr, reason = "and says on the way what it is doing")]
 
+#[path = "../shared/ending.rs"]
+mod ending;
 mod hold;
 mod idle;
 #[path = "../storm/journal.rs"]
@@ -17,6 +19,8 @@ mod map;
 mod meter;
 mod mix;
 mod once;
+#[path = "../shared/parts.rs"]
+mod parts;
 #[path = "../storm/psmond.rs"]
 #[expect(dead_code, reason = "shared with storm, which uses all of it")]
 mod psmond;
@@ -32,18 +36,17 @@ mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
+use crate::ending::{pause, say, stopped};
 use crate::meter::Meter;
 use crate::psmond::{Psmond, Setup, Way};
-use crate::table::{NONE, Table};
+use crate::table::Table;
 
 /// Proportional set sizes: how true they are, what they cost, and what they do to those whose they are.
 #[derive(Debug, Parser)]
@@ -92,8 +95,6 @@ struct Bench {
     herd: usize,
 }
 
-static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
-
 fn main() -> ExitCode {
     // Never as `main() -> Result`: that prints the backtrace of the error, and this program runs by the thousand.
     run().unwrap_or_else(|error| {
@@ -116,10 +117,7 @@ fn run() -> Result<ExitCode> {
         println!("memory measures only when run by `cargo bench --bench memory`, or with --bench");
         return Ok(ExitCode::SUCCESS);
     }
-    // Ended by a signal it would leave its control group and files behind.
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&STOP))?;
-    }
+    ending::hear_signals()?;
     let (table, whole) = measure(&options)?;
     print!("{}", table.render());
     Ok(if !whole || options.assert && table.missed() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -141,57 +139,19 @@ fn measure(options: &Options) -> Result<(Table, bool)> {
     let cpus = std::thread::available_parallelism()?;
     println!("Linux {}, {cpus} CPUs, {} MiB available, {} s", release.trim(), targets::available()? >> 20, bench.seconds);
     println!("CPU: {}; load before: {}", bench.meter.name(), std::fs::read_to_string("/proc/loadavg")?.trim());
-    let (mut table, mut whole) = (Table::default(), true);
-    for &part in Part::value_variants() {
-        if !options.parts.is_empty() && !options.parts.contains(&part) {
-            continue;
-        }
-        let measured = match part {
-            Part::Mix => bench.mix(&mut table),
-            Part::Idle => bench.idle(&mut table),
-            Part::Hold => bench.hold(&mut table),
-            Part::Once => bench.once(&mut table),
-        };
-        stopped()?;
-        // The other parts are worth having all the same.
-        if let Err(error) = measured {
-            eprintln!("memory: part {part:?}: {error:#}");
-            table.add(format!("{part:?}: not measured").to_lowercase(), None).target(NONE).note("see above");
-            whole = false;
-        }
-    }
+    let mut table = Table::default();
+    let whole = parts::each("memory", &options.parts, &mut table, |part, table| match part {
+        Part::Mix => bench.mix(table),
+        Part::Idle => bench.idle(table),
+        Part::Hold => bench.hold(table),
+        Part::Once => bench.once(table),
+    })?;
     Ok((table, whole))
 }
 
 impl Bench {
     fn psmond(&self, streams: &str) -> Result<Psmond<'_>> {
         Psmond::start(Setup { exe: &self.exe, streams, way: Way::Plain, environment: None }, &self.meter)
-    }
-}
-
-/// What is going on, for whoever waits.
-fn say(text: &str) {
-    eprintln!("... {text}");
-}
-
-/// An error once the benchmark was told to end: everything it started ends on the way out.
-fn stopped() -> Result<()> {
-    if STOP.load(Ordering::Relaxed) {
-        bail!("interrupted");
-    }
-    Ok(())
-}
-
-/// Sleeps, but not through an interruption.
-fn pause(length: Duration) -> Result<()> {
-    let end = Instant::now() + length;
-    loop {
-        stopped()?;
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        std::thread::sleep(left.min(Duration::from_millis(200)));
     }
 }
 

@@ -5,6 +5,8 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 #![expect(clippy::print_stderr, reason = "and says on the way what it is doing")]
 
+#[path = "../shared/ending.rs"]
+mod ending;
 mod herd;
 mod journal;
 mod meter;
@@ -16,14 +18,13 @@ mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use tempfile::TempDir;
 
+use crate::ending::{pause, say, stopped};
 use crate::meter::Meter;
 use crate::table::Table;
 
@@ -86,8 +87,6 @@ struct Bench {
     all_streams: bool,
 }
 
-static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
-
 fn main() -> ExitCode {
     // Never as `main() -> Result`: that prints the backtrace of the error, and this program runs by the thousand.
     run().unwrap_or_else(|error| {
@@ -111,10 +110,7 @@ fn run() -> Result<ExitCode> {
         println!("recorder measures only when run by `cargo bench --bench recorder`, or with --bench");
         return Ok(ExitCode::SUCCESS);
     }
-    // Ended by a signal it would leave its control group and files behind.
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&STOP))?;
-    }
+    ending::hear_signals()?;
     let table = measure(&options)?;
     print!("{}", table.render());
     Ok(if options.assert && table.missed() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -152,30 +148,4 @@ fn measure(options: &Options) -> Result<Table> {
         .with_context(|| format!("part {part:?}"))?;
     }
     Ok(table)
-}
-
-/// What is going on, for whoever waits.
-fn say(text: &str) {
-    eprintln!("... {text}");
-}
-
-/// An error once the benchmark was told to end: everything it started ends on the way out.
-fn stopped() -> Result<()> {
-    if STOP.load(Ordering::Relaxed) {
-        bail!("interrupted");
-    }
-    Ok(())
-}
-
-/// Sleeps, but not through an interruption.
-fn pause(length: Duration) -> Result<()> {
-    let end = Instant::now() + length;
-    loop {
-        stopped()?;
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        std::thread::sleep(left.min(Duration::from_millis(200)));
-    }
 }

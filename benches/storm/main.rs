@@ -7,6 +7,8 @@
 
 mod accounts;
 mod burners;
+#[path = "../shared/ending.rs"]
+mod ending;
 mod exec;
 mod journal;
 mod listener;
@@ -14,6 +16,8 @@ mod loss;
 #[path = "../recorder/meter.rs"]
 #[expect(dead_code, reason = "shared with recorder, which uses all of it")]
 mod meter;
+#[path = "../shared/parts.rs"]
+mod parts;
 mod psmond;
 mod rivals;
 mod speed;
@@ -23,18 +27,17 @@ mod worker;
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use tempfile::TempDir;
 
+use crate::ending::{pause, say, stopped};
 use crate::journal::Logs;
 use crate::meter::Meter;
 use crate::psmond::{Psmond, Setup, Way};
-use crate::table::{NONE, Table};
+use crate::table::Table;
 use crate::worker::{Kind, Report, Worker};
 
 /// Storms of processes, and what psmond makes of them.
@@ -119,8 +122,6 @@ struct Watched {
     logs: Logs,
 }
 
-static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
-
 fn main() -> ExitCode {
     // Never as `main() -> Result`: that prints the backtrace of the error, and this program runs as a worker too.
     run().unwrap_or_else(|error| {
@@ -143,10 +144,7 @@ fn run() -> Result<ExitCode> {
         println!("storm measures only when run by `cargo bench --bench storm`, or with --bench");
         return Ok(ExitCode::SUCCESS);
     }
-    // Ended by a signal it would leave its control groups and files behind.
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&STOP))?;
-    }
+    ending::hear_signals()?;
     let (table, whole) = measure(&options)?;
     print!("{}", table.render());
     Ok(if !whole || options.assert && table.missed() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -166,27 +164,15 @@ fn measure(options: &Options) -> Result<(Table, bool)> {
     let cpus = std::thread::available_parallelism()?;
     println!("Linux {}, {cpus} CPUs, storms of {} s", release.trim(), bench.seconds);
     println!("CPU: {}; load before: {}", bench.meter.name(), std::fs::read_to_string("/proc/loadavg")?.trim());
-    let (mut table, mut whole) = (Table::default(), true);
-    for &part in Part::value_variants() {
-        if !options.parts.is_empty() && !options.parts.contains(&part) {
-            continue;
-        }
-        let measured = match part {
-            Part::Vfork => bench.vfork(&mut table),
-            Part::Fork => bench.fork(&mut table),
-            Part::Exec => bench.exec(&mut table),
-            Part::Cpu => bench.short_lives(&mut table),
-            Part::Old => bench.old_lives(&mut table),
-            Part::Loss => bench.loss(&mut table),
-        };
-        stopped()?;
-        // The other parts are worth having all the same.
-        if let Err(error) = measured {
-            eprintln!("storm: part {part:?}: {error:#}");
-            table.add(format!("{part:?}: not measured").to_lowercase(), None).target(NONE).note("see above");
-            whole = false;
-        }
-    }
+    let mut table = Table::default();
+    let whole = parts::each("storm", &options.parts, &mut table, |part, table| match part {
+        Part::Vfork => bench.vfork(table),
+        Part::Fork => bench.fork(table),
+        Part::Exec => bench.exec(table),
+        Part::Cpu => bench.short_lives(table),
+        Part::Old => bench.old_lives(table),
+        Part::Loss => bench.loss(table),
+    })?;
     Ok((table, whole))
 }
 
@@ -219,30 +205,4 @@ impl Bench {
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
-}
-
-/// What is going on, for whoever waits.
-fn say(text: &str) {
-    eprintln!("... {text}");
-}
-
-/// An error once the benchmark was told to end: everything it started ends on the way out.
-fn stopped() -> Result<()> {
-    if STOP.load(Ordering::Relaxed) {
-        bail!("interrupted");
-    }
-    Ok(())
-}
-
-/// Sleeps, but not through an interruption.
-fn pause(length: Duration) -> Result<()> {
-    let end = Instant::now() + length;
-    loop {
-        stopped()?;
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        std::thread::sleep(left.min(Duration::from_millis(200)));
-    }
 }

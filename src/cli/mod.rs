@@ -3,8 +3,9 @@
 //! * [`feed`], [`hear`]: where a view gets samples, and what happened; it cannot tell whether they are live or from the journal.
 //! * [`tree`], [`users`], [`said`]: what several views ask of processes in the same way.
 //! * [`ending`]: what ends a view that goes on; [`when`]: times as people say them.
-//! * [`table`], [`screen`]: how people see them.
+//! * [`table`], [`cells`], [`screen`]: how people see them.
 
+pub mod cells;
 pub mod config;
 pub mod credits;
 pub mod doctor;

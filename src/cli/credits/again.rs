@@ -3,13 +3,14 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::command::Signals;
+use super::command::{Signals, exit_status};
+use crate::observer::obituary::Status;
 
 /// How often it is looked whether it ended, and whether a signal came.
 const TURN: Duration = Duration::from_millis(20);
@@ -24,18 +25,13 @@ pub fn run(signals: &Signals) -> io::Result<u8> {
     let mut told = false;
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(exit_status(status));
+            return Ok(exit_status(Status(status.into_raw().cast_unsigned())));
         }
         if let Some(signal) = signals.end().filter(|_| !told) {
             told = tell(&child, signal);
         }
         thread::sleep(TURN);
     }
-}
-
-fn exit_status(status: ExitStatus) -> u8 {
-    let status = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(0);
-    u8::try_from(status).unwrap_or(u8::MAX)
 }
 
 fn tell(child: &Child, signal: u8) -> bool {

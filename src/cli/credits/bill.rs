@@ -15,6 +15,8 @@ use super::descent::{Life, Obituary};
 use super::early::is_same_start;
 use super::living::Living;
 use super::reaper::Reaped;
+use crate::observer::credits::cpu::split;
+use crate::source::clock::ticks_to_ns;
 
 /// What rests on what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +66,7 @@ pub struct Bill {
 #[must_use]
 pub fn add_up(truth: Truth, lives: &[Life], living: &[Living], hz: u64) -> Bill {
     let records = truth == Truth::Records;
-    let ticks_us = |ticks: u64| ticks.saturating_mul(1_000_000) / hz.max(1);
+    let ticks_us = |ticks: u64| ticks_to_ns(ticks, hz) / 1000;
     let alive: FxHashMap<u32, u64> = living.iter().map(|one| (one.pid, one.start)).collect();
     let lives_on = |life: &Life| {
         let start = alive.get(&life.pid).filter(|_| life.obituary.is_none() && life.reaped.is_none());
@@ -198,7 +200,7 @@ impl Tally {
     /// Takes in how somebody's time was split, as its ticks say.
     fn split(&mut self, cpu_us: u64, split_us: Option<(u64, u64)>) {
         let Some((user, system)) = split_us else { return };
-        let user = part(cpu_us, user, system).unwrap_or(0);
+        let user = split(cpu_us, user, system).map_or(0, |(user, _)| user);
         self.known_us.0 += user;
         self.known_us.1 += if split_us == Some((0, 0)) { 0 } else { cpu_us - user };
     }
@@ -207,15 +209,9 @@ impl Tally {
     fn split_of(&self, cpu_us: u64) -> Option<(u64, u64)> {
         let (user, system) = self.known_us;
         let rest = cpu_us.saturating_sub(user + system);
-        let more = part(rest, self.told_us.0, self.told_us.1).or_else(|| part(rest, user, system)).or((rest == 0).then_some(0))?;
+        let (more, _) = split(rest, self.told_us.0, self.told_us.1).or_else(|| split(rest, user, system))?;
         Some((user + more, cpu_us.saturating_sub(user + more)))
     }
-}
-
-/// The part that is to all as `user` is to the sum of both; `None` where both are zero.
-fn part(all: u64, user: u64, system: u64) -> Option<u64> {
-    let part = u128::from(all) * u128::from(user) / (u128::from(user) + u128::from(system)).max(1);
-    (user > 0 || system > 0).then_some(u64::try_from(part).unwrap_or(all))
 }
 
 fn name(life: &Life) -> Option<Arc<[u8]>> {

@@ -10,7 +10,8 @@ use serde_json::{Value as Json, json};
 
 use super::bill::{Bill, Truth};
 use super::living::Living;
-use crate::cli::table::{scaled, shown_width};
+use crate::cli::cells::Cells;
+use crate::cli::table::scaled;
 use crate::observer::obituary::Status;
 use crate::record::cmd::Cmd;
 use crate::record::escape::{self, Spaces};
@@ -88,23 +89,23 @@ impl Report<'_> {
         for (name, value) in lines {
             writeln!(out, "{name:<9} {value}")?;
         }
-        let mut rows = vec![["PROGRAM", "PROCESSES", "CPU_S", "CREDITS"].map(|word| word.as_bytes().to_vec())];
+        let mut cells = Cells::new(&["PROGRAM", "PROCESSES", "CPU_S", "CREDITS"]);
         for (program, sum) in &bill.programs {
-            rows.push(row(shown(program.as_ref()), &sum.processes, sum.cpu_us));
+            push(&mut cells, &shown(program.as_ref()), &sum.processes, sum.cpu_us);
         }
         if bill.ends_us > 0 {
-            rows.push(row(b"(at their ends)".to_vec(), &"-", bill.ends_us));
+            push(&mut cells, b"(at their ends)", &"-", bill.ends_us);
         }
         writeln!(out)?;
-        print(&rows, out)?;
+        cells.write(None, usize::MAX, out)?;
         if !self.living.is_empty() {
             let many = if self.living.len() == 1 { "lives" } else { "live" };
             writeln!(out, "\nstill {many}: {}, cpu_s {:.6} so far\n", self.living.len(), seconds(bill.living_us))?;
-            let mut rows = vec![["PROGRAM", "PID", "CPU_S", "CREDITS"].map(|word| word.as_bytes().to_vec())];
+            let mut cells = Cells::new(&["PROGRAM", "PID", "CPU_S", "CREDITS"]);
             for one in &self.living {
-                rows.push(row(shown(Some(&one.comm)), &one.pid, one.cpu_us));
+                push(&mut cells, &shown(Some(&one.comm)), &one.pid, one.cpu_us);
             }
-            print(&rows, out)?;
+            cells.write(None, usize::MAX, out)?;
         }
         self.notes.iter().try_for_each(|note| writeln!(out, "psmon: {note}"))
     }
@@ -185,30 +186,11 @@ fn text(bytes: &[u8]) -> String {
     }
 }
 
-fn row(name: Vec<u8>, count: &dyn std::fmt::Display, cpu_us: u64) -> [Vec<u8>; 4] {
-    [name, count.to_string().into_bytes(), format!("{:.6}", seconds(cpu_us)).into_bytes(), format!("{:.6}", credits(cpu_us)).into_bytes()]
-}
-
-/// A table whose first column is of words and the others of numbers.
-fn print(rows: &[[Vec<u8>; 4]], out: &mut impl Write) -> io::Result<()> {
-    let widths: [usize; 4] =
-        std::array::from_fn(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| shown_width(cell)).max().unwrap_or(0));
-    for row in rows {
-        let mut line = Vec::new();
-        for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let missing = width.saturating_sub(shown_width(cell));
-            if at == 0 {
-                line.extend_from_slice(cell);
-                line.resize(line.len() + missing, b' ');
-            } else {
-                line.resize(line.len() + 1 + missing, b' ');
-                line.extend_from_slice(cell);
-            }
-        }
-        line.push(b'\n');
-        out.write_all(&line)?;
+fn push(cells: &mut Cells, name: &[u8], count: &dyn std::fmt::Display, cpu_us: u64) {
+    cells.push(|out| out.extend_from_slice(name));
+    for text in [count.to_string(), format!("{:.6}", seconds(cpu_us)), format!("{:.6}", credits(cpu_us))] {
+        cells.push(|out| out.extend_from_slice(text.as_bytes()));
     }
-    Ok(())
 }
 
 #[cfg(test)]

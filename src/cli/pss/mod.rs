@@ -2,10 +2,9 @@
 //!
 //! * [`names`]: how a process is named, and who is meant.
 //! * [`sums`]: rows, their order, groups and totals.
-//! * [`output`]: the table, CSV and JSON; [`cells`]: what stands in the table.
+//! * [`output`]: the table, CSV and JSON.
 //! * [`send`]: a line for each sample to a TCP server.
 
-pub mod cells;
 pub mod names;
 pub mod output;
 pub mod send;

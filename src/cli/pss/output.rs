@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::cells::Cells;
 use super::sums::{Of, Row, Sums};
+use crate::cli::cells::Cells;
 use crate::cli::screen::Screen;
 use crate::cli::table::{Form, count, quote, write_scaled};
 use crate::journal::json;
